@@ -1,0 +1,3 @@
+//! The embedded log of annals.
+
+pub mod disk;

@@ -1,0 +1,355 @@
+//! What comes back: a record as the log has it.
+
+use std::fmt;
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use serde::de::DeserializeOwned;
+
+use crate::error::{Effect, Error, ErrorKind, Result, Retry};
+use crate::headers::{HeaderIter, Headers};
+use crate::position::Position;
+use crate::record::{Record, Value};
+use crate::time::Timestamp;
+
+/// A stretch of the shared buffer; `start == ABSENT` is none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+const ABSENT: Span = Span {
+    start: u32::MAX,
+    end: u32::MAX,
+};
+
+impl Span {
+    fn range(self) -> Option<Range<usize>> {
+        (self != ABSENT).then_some(self.start as usize..self.end as usize)
+    }
+}
+
+/// A record as the log has it: what was written, where it stands and when the log took it.
+///
+/// It is one reference to a buffer that it shares with its neighbours, and ranges into it: no
+/// allocation per record. A record that is kept for long keeps the whole buffer (a chunk of the
+/// log) alive; [`detach`](Recorded::detach) gives it one of its own.
+#[derive(Clone)]
+pub struct Recorded {
+    buffer: Bytes,
+    key: Span,
+    value: Span,
+    id: Span,
+    headers: Span,
+    position: Option<Position>,
+    timestamp: Option<Timestamp>,
+    stored_at: Option<Timestamp>,
+}
+
+/// Where the parts of a record lie in a buffer, for [`Recorded::within`].
+#[derive(Clone, Debug, Default)]
+pub struct Parts {
+    /// The key; `None`: no key.
+    pub key: Option<Range<usize>>,
+    /// The value; `None`: null.
+    pub value: Option<Range<usize>>,
+    /// The id; `None`: no id.
+    pub id: Option<Range<usize>>,
+    /// Headers as [`Headers::as_encoded`] writes them; `None`: none.
+    pub headers: Option<Range<usize>>,
+    /// The writer's timestamp.
+    pub timestamp: Option<Timestamp>,
+    /// When the log took it.
+    pub stored_at: Option<Timestamp>,
+    /// Where it stands; `None` on queues.
+    pub position: Option<Position>,
+}
+
+impl Recorded {
+    /// A record whose parts lie in `buffer`, which it shares.
+    ///
+    /// # Errors
+    /// `Decode` when a range lies outside the buffer or the buffer is 4 GiB or more. Headers are
+    /// taken as they are: check foreign bytes with
+    /// [`check_encoded`](crate::headers::check_encoded).
+    #[inline]
+    pub fn within(buffer: Bytes, parts: Parts) -> Result<Self> {
+        let len = buffer.len();
+        let span = |range: Option<Range<usize>>| -> Result<Span> {
+            let Some(range) = range else {
+                return Ok(ABSENT);
+            };
+            if range.start > range.end || range.end > len || len >= u32::MAX as usize {
+                return Err(outside());
+            }
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "both are at most len < u32::MAX"
+            )]
+            let span = Span {
+                start: range.start as u32,
+                end: range.end as u32,
+            };
+            Ok(span)
+        };
+        Ok(Self {
+            key: span(parts.key)?,
+            value: span(parts.value)?,
+            id: span(parts.id)?,
+            headers: span(parts.headers)?,
+            position: parts.position,
+            timestamp: parts.timestamp,
+            stored_at: parts.stored_at,
+            buffer,
+        })
+    }
+
+    /// A record of its own, as a log would hold it: for tests and for backends whose service
+    /// hands out records one by one.
+    ///
+    /// # Errors
+    /// `Decode` when it is 4 GiB or more.
+    pub fn of(
+        record: &Record,
+        position: Option<Position>,
+        stored_at: Option<Timestamp>,
+    ) -> Result<Self> {
+        let mut buffer = BytesMut::with_capacity(record.len_bytes());
+        let mut put = |bytes: Option<&[u8]>| {
+            bytes.map(|bytes| {
+                let start = buffer.len();
+                buffer.extend_from_slice(bytes);
+                start..buffer.len()
+            })
+        };
+        let headers = record.header_list().as_encoded();
+        let parts = Parts {
+            key: put(record.key_bytes().map(AsRef::as_ref)),
+            value: put(record.value_bytes().map(AsRef::as_ref)),
+            id: put(record.id_bytes().map(AsRef::as_ref)),
+            headers: put((!headers.is_empty()).then_some(headers)),
+            timestamp: record.written_at(),
+            stored_at,
+            position,
+        };
+        Self::within(buffer.freeze(), parts)
+    }
+
+    #[inline]
+    fn part(&self, span: Span) -> Option<&[u8]> {
+        span.range().and_then(|range| self.buffer.get(range))
+    }
+
+    /// The key, where there is one.
+    #[inline]
+    pub fn key(&self) -> Option<&[u8]> {
+        self.part(self.key)
+    }
+
+    /// The key as shared bytes.
+    pub fn key_bytes(&self) -> Option<Bytes> {
+        self.key.range().map(|range| self.buffer.slice(range))
+    }
+
+    /// The value; empty for a tombstone, which [`is_tombstone`](Self::is_tombstone) tells from an
+    /// empty value.
+    #[inline]
+    pub fn value(&self) -> &[u8] {
+        self.part(self.value).unwrap_or_default()
+    }
+
+    /// The value as shared bytes; `None` for a tombstone.
+    pub fn value_bytes(&self) -> Option<Bytes> {
+        self.value.range().map(|range| self.buffer.slice(range))
+    }
+
+    /// Whether the value is null.
+    pub fn is_tombstone(&self) -> bool {
+        self.value == ABSENT
+    }
+
+    /// The headers, in the order in which they were written.
+    pub fn headers(&self) -> HeaderIter<'_> {
+        HeaderIter::over(self.part(self.headers).unwrap_or_default())
+    }
+
+    /// The value of the first header of this name (the inner `None` is a null value).
+    pub fn header(&self, name: &str) -> Option<Option<&[u8]>> {
+        self.headers()
+            .find(|(n, _)| *n == name)
+            .map(|(_, value)| value)
+    }
+
+    /// The id that the application gave it.
+    pub fn id(&self) -> Option<&[u8]> {
+        self.part(self.id)
+    }
+
+    /// Where it stands; `None` on queues, which have no places.
+    #[inline]
+    pub fn position(&self) -> Option<Position> {
+        self.position
+    }
+
+    /// The writer's timestamp, if it gave one.
+    pub fn timestamp(&self) -> Option<Timestamp> {
+        self.timestamp
+    }
+
+    /// When the log took it (log time), where the log knows (capability `log_time`).
+    #[inline]
+    pub fn stored_at(&self) -> Option<Timestamp> {
+        self.stored_at
+    }
+
+    /// The value read as JSON.
+    ///
+    /// # Errors
+    /// `Decode`, naming the position, never the payload.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_slice(self.value()).map_err(|e| {
+            // serde_json's text quotes the input ("invalid type: string \"…\""): its place and
+            // category say enough, and nothing of the payload.
+            let place = self.position.map_or_else(String::new, |p| format!(" at {p}"));
+            Error::new(
+                ErrorKind::Decode,
+                Effect::None,
+                Retry::Never,
+                format!(
+                    "the value{place} is not the JSON that was asked for ({:?} error at line {} column {})",
+                    e.classify(),
+                    e.line(),
+                    e.column()
+                ),
+            )
+        })
+    }
+
+    /// The bytes of key, value, id and headers.
+    #[inline]
+    pub fn len_bytes(&self) -> usize {
+        let len = |span: Span| (span.end - span.start) as usize;
+        len(self.key) + len(self.value) + len(self.id) + len(self.headers)
+    }
+
+    /// The same record in a buffer of its own, so that keeping it keeps no neighbours alive.
+    #[must_use]
+    pub fn detach(&self) -> Self {
+        let mut buffer = BytesMut::with_capacity(self.len_bytes());
+        let mut put = |span: Span| {
+            self.part(span).map(|bytes| {
+                let start = buffer.len();
+                buffer.extend_from_slice(bytes);
+                start..buffer.len()
+            })
+        };
+        let parts = Parts {
+            key: put(self.key),
+            value: put(self.value),
+            id: put(self.id),
+            headers: put(self.headers),
+            timestamp: self.timestamp,
+            stored_at: self.stored_at,
+            position: self.position,
+        };
+        // Only parts that overlap could outgrow the buffer that they came from; then share it.
+        Self::within(buffer.freeze(), parts).unwrap_or_else(|_| self.clone())
+    }
+
+    /// As something to append again: key, value, id, headers and the writer's timestamp.
+    pub fn into_record(self) -> Record {
+        let mut headers = Headers::new();
+        for (name, value) in self.headers() {
+            headers.push(name, value);
+        }
+        let mut record = Record::new(Value::from(self.value_bytes())).headers(headers);
+        if let Some(key) = self.key_bytes() {
+            record = record.key(key);
+        }
+        if let Some(timestamp) = self.timestamp {
+            record = record.timestamp(timestamp);
+        }
+        record.maybe_id(self.id.range().map(|range| self.buffer.slice(range)))
+    }
+}
+
+fn outside() -> Error {
+    Error::new(
+        ErrorKind::Decode,
+        Effect::None,
+        Retry::Never,
+        "a part of the record lies outside its buffer, or the buffer is 4 GiB or more",
+    )
+}
+
+impl PartialEq for Recorded {
+    /// Equal in every part and place, whatever buffer they lie in.
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+            && self.part(self.value) == other.part(other.value)
+            && self.id() == other.id()
+            && self.part(self.headers) == other.part(other.headers)
+            && self.position == other.position
+            && self.timestamp == other.timestamp
+            && self.stored_at == other.stored_at
+    }
+}
+
+impl Eq for Recorded {}
+
+impl fmt::Debug for Recorded {
+    /// Lengths only; no payload reaches a log through `Debug`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorded")
+            .field("position", &self.position)
+            .field("key_len", &self.key().map(<[u8]>::len))
+            .field("value_len", &self.part(self.value).map(<[u8]>::len))
+            .field("stored_at", &self.stored_at)
+            .finish_non_exhaustive()
+    }
+}
+
+const _: () = assert!(size_of::<Recorded>() <= 160);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::PartitionId;
+
+    #[test]
+    fn survives_of_detach_and_into_record() {
+        for record in [
+            Record::new(Value::NULL),
+            Record::new("").key(""),
+            Record::new("v")
+                .key("k")
+                .id("i")
+                .header("a", "1")
+                .header("a", Value::NULL)
+                .timestamp(Timestamp::from_millis(7)),
+        ] {
+            let position = Position::new(PartitionId::ONLY, 4);
+            let recorded =
+                Recorded::of(&record, Some(position), Some(Timestamp::from_millis(9))).unwrap();
+            assert_eq!(recorded.detach(), recorded);
+            assert_eq!(recorded.len_bytes(), record.len_bytes());
+            assert_eq!(recorded.is_tombstone(), record.value_bytes().is_none());
+            assert_eq!(recorded.into_record(), record);
+        }
+    }
+
+    #[test]
+    fn ranges_outside_the_buffer_are_refused() {
+        let buffer = Bytes::from_static(b"abc");
+        let parts = |range| Parts {
+            value: Some(range),
+            ..Parts::default()
+        };
+        assert!(Recorded::within(buffer.clone(), parts(0..3)).is_ok());
+        assert!(Recorded::within(buffer.clone(), parts(0..4)).is_err());
+        #[expect(clippy::reversed_empty_ranges, reason = "that is the case under test")]
+        let reversed = parts(2..1);
+        assert!(Recorded::within(buffer, reversed).is_err());
+    }
+}
