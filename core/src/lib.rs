@@ -1,23 +1,34 @@
 //! The words, the contract and the users' handles of annals.
 
 mod batch;
+mod bus;
+pub mod capability;
 mod clock;
 mod cursor;
+pub mod defaults;
+pub mod driver;
 mod error;
 pub mod headers;
+mod layer;
 mod name;
 mod outcome;
+mod pending;
 mod position;
 mod record;
 mod recorded;
 mod signal;
 mod start;
 mod time;
+mod topic;
 
 pub use batch::{Batch, Submission};
+pub use bus::Bus;
+pub use capability::{Capabilities, Need};
 pub use clock::Clock;
 pub use cursor::{Cursor, Frontier, Origin, Rest};
+pub use driver::{Closed, Lag, TopicSpec};
 pub use error::{Effect, Error, ErrorKind, Operation, Result, Retry};
+pub use layer::Layer;
 pub use name::{Group, MAX_NAME, TopicName};
 pub use outcome::{AppendError, AppendReport, Appended, Outcome, Stored};
 pub use position::{PartitionId, Position};
@@ -26,3 +37,4 @@ pub use recorded::{Parts, Recorded};
 pub use signal::{Gap, Signal};
 pub use start::{Start, Until};
 pub use time::Timestamp;
+pub use topic::{OpenTopic, Topic};

@@ -1,0 +1,95 @@
+//! A connection to a backend, and the way to its topics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::driver::{Admin, Backend};
+use crate::error::{Error, Operation, Result};
+use crate::layer::Layer;
+use crate::name::TopicName;
+use crate::topic::OpenTopic;
+
+/// A connection to a backend. Cheap to clone; clones are the same connection.
+#[derive(Clone, Debug)]
+pub struct Bus {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) clock: Clock,
+}
+
+impl Bus {
+    /// A bus over `backend` (also an `Arc<dyn Backend>`).
+    pub fn new(backend: impl Backend) -> Self {
+        Self {
+            backend: Arc::new(backend),
+            clock: Clock::system(),
+        }
+    }
+
+    /// The same bus with another clock, for tests: retries, leases and lingering go by it.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The same bus with `layer` round its backend; the last one given is the outermost. Topics
+    /// that were opened before stay as they are.
+    #[must_use]
+    pub fn layer(mut self, layer: &dyn Layer) -> Self {
+        self.backend = layer.wrap(self.backend);
+        self
+    }
+
+    /// The backend's name, as it stands in cursors and errors.
+    pub fn scheme(&self) -> &'static str {
+        self.backend.scheme()
+    }
+
+    /// The clock that it goes by.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Opens a topic; see [`OpenTopic`].
+    pub fn topic(&self, name: impl AsRef<str>) -> OpenTopic {
+        OpenTopic::new(self.clone(), TopicName::new(name))
+    }
+
+    /// All topics, by name.
+    ///
+    /// # Errors
+    /// `Unsupported` where the backend has no administration.
+    pub async fn topics(&self) -> Result<Vec<TopicName>> {
+        self.admin()?
+            .topics()
+            .await
+            .map_err(|e| e.during(Operation::Admin).by(self.scheme()))
+    }
+
+    /// The administration of topics and groups.
+    ///
+    /// # Errors
+    /// `Unsupported` where the backend has none.
+    pub fn admin(&self) -> Result<Arc<dyn Admin>> {
+        self.backend.admin().ok_or_else(|| {
+            Error::unsupported(
+                "this backend cannot create, describe or delete topics; use the service's own tools",
+            )
+            .during(Operation::Admin)
+            .by(self.scheme())
+        })
+    }
+
+    /// Ends the connection for all clones within `grace`: accepted appends get their outcomes,
+    /// later calls are `Closed`.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the connection closing; call it again to wait.
+    pub async fn close(self, grace: Duration) -> Result<()> {
+        self.backend
+            .close(grace)
+            .await
+            .map_err(|e| e.during(Operation::Close).by(self.backend.scheme()))
+    }
+}

@@ -1,0 +1,206 @@
+//! What a backend author implements: a small object-safe set of traits, crossed once per batch.
+//!
+//! | trait | is | who calls it |
+//! | --- | --- | --- |
+//! | [`Backend`] | one connection to a service | [`Bus`](crate::Bus) and the handles |
+//! | [`Reader`] | an open reading of a range | core's merge, under replay, follow and groups |
+//! | [`Source`] | membership of a group where the service has groups | core's subscription |
+//! | [`Commits`] | settling up to a record | core's watermark |
+//! | [`Settler`] | settling each delivery | core's subscription |
+//! | [`Leases`] | what a group needs where the service has none | core's group runner |
+//! | [`Admin`] | topics and groups as things | [`Bus`](crate::Bus), the command line |
+//!
+//! No trait has default bodies: a wrapper that forgets a method does not compile. Write
+//! `#[deny(clippy::missing_trait_methods)]` on wrappers all the same, for the day when one gets one.
+//!
+//! # The rules
+//!
+//! 1. A backend makes *one attempt*. Retries, splitting to limits, the order of keys, attempt
+//!    limits, watermarks, dead letters and the timing of keep-alives are core's. A backend never
+//!    sleeps for one partition while others could go on: it answers `Throttled`,
+//!    [`Retry::After`](crate::Retry).
+//! 2. `Err` from [`Backend::append`] means that nothing was stored. Once a request has left, the
+//!    answer is `Ok(report)` with one outcome per record. `Unknown` is decided by what the service
+//!    promises, not by the error's looks.
+//! 3. One request never carries two records of a key unless the service stores a request's records
+//!    of one key whole or as a prefix, or the caller allowed holes.
+//! 4. [`Backend::append`]'s order is fixed at its first poll: whoever is polled first is stored
+//!    first, where [`in_flight`](crate::capability::AppendCapabilities::in_flight) is above one.
+//! 5. [`Backend::read`] and [`Backend::subscribe`] return only once their start is pinned.
+//! 6. A reader's signal follows all records pushed before it. No room still yields signals. At
+//!    least one record fits any room that is not zero. After `Err` the pushed records are valid;
+//!    a retryable error means: call again. Every fetch is cancel safe: what was taken off the wire
+//!    is pushed now or by the next call.
+//! 7. `End` holds everything acknowledged before the open. A closed partition's last answer is no
+//!    end: say [`Fetched::PartitionEnded`] and let core go on to its children.
+//! 8. A gap is told before any later record. Where positions have holes by nature, never conclude
+//!    one by arithmetic.
+//! 9. A revocation is answered only after outstanding commits have returned. Settling with an ended
+//!    tenancy is `Fenced` or `Expired` and has no effect.
+//! 10. What a service can carry as it is travels without any envelope. Null and empty values,
+//!     repeated and null headers, empty and binary keys either survive or are `Unsupported` with no
+//!     effect.
+//! 11. Blocking work never runs on an async worker; what is buffered is bounded by bytes.
+
+mod admin;
+mod budget;
+mod group;
+mod read;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::batch::Batch;
+use crate::capability::Capabilities;
+use crate::cursor::Cursor;
+use crate::error::Result;
+use crate::name::{Group, TopicName};
+use crate::outcome::AppendReport;
+use crate::position::Position;
+use crate::record::Key;
+use crate::start::Start;
+
+pub use admin::{Admin, Description, GroupStatus, Lag, TopicSpec};
+pub use budget::{Budget, Reserved};
+pub use group::{
+    Arrived, Closed, Commits, Delivered, Holder, Inbound, Lease, Leases, Mark, Settled, Settler,
+    Settling, Source, SubscribeOptions, Tenancy, Token, Verdict,
+};
+pub use read::{Fetched, Opened, Partition, ReadRange, Reader, Room, Stop};
+
+/// A condition on an append.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Expect {
+    /// The topic ends exactly at this cursor.
+    End(Cursor),
+    /// The last record of `key` is `last`; `None`: there is none.
+    KeyAt {
+        /// The key.
+        key: Key,
+        /// Its last record.
+        last: Option<Position>,
+    },
+}
+
+/// How one attempt to append is made.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AppendOptions {
+    /// Store only if this holds; else every record is `Rejected` with `Conflict`. Repeated with
+    /// the same ids it answers the first positions and does not conflict with itself.
+    pub expect: Option<Expect>,
+    /// Store only if no higher epoch has been seen; else `Fenced`.
+    pub epoch: Option<u64>,
+    /// All or nothing.
+    pub atomic: bool,
+    /// A request may carry several records of a key even where some may be stored without the
+    /// ones before them.
+    pub allow_holes: bool,
+    /// Give up after this long; what may have been stored by then is `Unknown`.
+    pub deadline: Option<Duration>,
+}
+
+/// One connection to a service: the whole of what a backend is.
+///
+/// Also implemented for `Arc<B>`. What one service alone can do (reshard, redrive, trim) is
+/// inherent to its backend's type.
+#[async_trait]
+pub trait Backend: fmt::Debug + Send + Sync + 'static {
+    /// The backend's name in cursors and errors (`file`, `kafka`, …): one per backend, whatever
+    /// schemes its URLs may have.
+    fn scheme(&self) -> &'static str;
+
+    /// What `topic` promises as it is configured now. `NotFound` when there is no such topic.
+    async fn capabilities(&self, topic: &TopicName) -> Result<Capabilities>;
+
+    /// Makes one attempt to store `batch`, which core has cut to the limits.
+    ///
+    /// `Err`: nothing was stored. `Ok`: one outcome per record, in order.
+    ///
+    /// # Cancel safety
+    /// Dropped before its first poll it has no effect; dropped later, each record may be stored.
+    async fn append(
+        &self,
+        topic: &TopicName,
+        batch: &Batch,
+        options: &AppendOptions,
+    ) -> Result<AppendReport>;
+
+    /// The place that `start` means, now: `Latest` is the end at the moment of the call,
+    /// `Beginning` and `Earliest` name no position that could be gone a moment later.
+    ///
+    /// A cursor of another topic, backend or incarnation is `Config`.
+    async fn locate(&self, topic: &TopicName, start: &Start) -> Result<Cursor>;
+
+    /// The partitions that are there now, ended ones included while records of theirs are kept.
+    async fn partitions(&self, topic: &TopicName) -> Result<Vec<Partition>>;
+
+    /// Opens a reading. Returns once its start is pinned.
+    async fn read(&self, topic: &TopicName, range: &ReadRange) -> Result<Opened>;
+
+    /// `Some`: core runs the groups over [`Backend::read`] and these leases, and
+    /// [`Backend::subscribe`] is never called.
+    fn leases(&self, topic: &TopicName) -> Option<Arc<dyn Leases>>;
+
+    /// Joins a group of the service. Returns once the group's start is stored.
+    async fn subscribe(
+        &self,
+        topic: &TopicName,
+        group: &Group,
+        options: &SubscribeOptions,
+    ) -> Result<Inbound>;
+
+    /// The administration, where there is one.
+    fn admin(&self) -> Option<Arc<dyn Admin>>;
+
+    /// Ends everything within `grace`: accepted appends get their outcomes, later calls are
+    /// `Closed`. A second call is `Ok`.
+    async fn close(&self, grace: Duration) -> Result<()>;
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<B: Backend + ?Sized> Backend for Arc<B> {
+    fn scheme(&self) -> &'static str {
+        (**self).scheme()
+    }
+    async fn capabilities(&self, topic: &TopicName) -> Result<Capabilities> {
+        (**self).capabilities(topic).await
+    }
+    async fn append(
+        &self,
+        topic: &TopicName,
+        batch: &Batch,
+        options: &AppendOptions,
+    ) -> Result<AppendReport> {
+        (**self).append(topic, batch, options).await
+    }
+    async fn locate(&self, topic: &TopicName, start: &Start) -> Result<Cursor> {
+        (**self).locate(topic, start).await
+    }
+    async fn partitions(&self, topic: &TopicName) -> Result<Vec<Partition>> {
+        (**self).partitions(topic).await
+    }
+    async fn read(&self, topic: &TopicName, range: &ReadRange) -> Result<Opened> {
+        (**self).read(topic, range).await
+    }
+    fn leases(&self, topic: &TopicName) -> Option<Arc<dyn Leases>> {
+        (**self).leases(topic)
+    }
+    async fn subscribe(
+        &self,
+        topic: &TopicName,
+        group: &Group,
+        options: &SubscribeOptions,
+    ) -> Result<Inbound> {
+        (**self).subscribe(topic, group, options).await
+    }
+    fn admin(&self) -> Option<Arc<dyn Admin>> {
+        (**self).admin()
+    }
+    async fn close(&self, grace: Duration) -> Result<()> {
+        (**self).close(grace).await
+    }
+}

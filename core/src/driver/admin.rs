@@ -1,0 +1,103 @@
+//! Topics and groups as things that are made, described and deleted.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::capability::{Capabilities, Retention};
+use crate::cursor::Cursor;
+use crate::driver::Partition;
+use crate::error::Result;
+use crate::name::{Group, TopicName};
+use crate::position::PartitionId;
+use crate::start::Start;
+
+/// What a new topic shall be. Unset fields are the backend's defaults; a field that the backend
+/// cannot honour is `Unsupported`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TopicSpec {
+    /// How many partitions.
+    pub partitions: Option<u32>,
+    /// How long records are kept.
+    pub retention: Option<Retention>,
+    /// For how long a repeated id is recognised.
+    pub dedupe: Option<Duration>,
+    /// Groups to make with it.
+    pub groups: Vec<Group>,
+    /// Which kind of topic, where the backend has several.
+    pub kind: Option<&'static str>,
+}
+
+/// How far behind a reader is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Lag {
+    /// In which partition; `None`: in the whole topic.
+    pub partition: Option<PartitionId>,
+    /// How many records; `None`: the service does not say.
+    pub records: Option<u64>,
+    /// How old the first unread record is; `None`: the service does not say, or there is none.
+    pub age: Option<Duration>,
+}
+
+/// A topic as it is.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Description {
+    /// Its name.
+    pub name: TopicName,
+    /// What it promises.
+    pub capabilities: Capabilities,
+    /// Its partitions.
+    pub partitions: Vec<Partition>,
+    /// Which topic of that name; empty where the service does not show it.
+    pub incarnation: Arc<str>,
+    /// Its end now, where it can be known.
+    pub end: Option<Cursor>,
+    /// What else the backend has to say, as names and values.
+    pub details: Vec<(&'static str, String)>,
+}
+
+/// A group as it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupStatus {
+    /// Its name.
+    pub group: Group,
+    /// What is committed, where the service keeps places.
+    pub committed: Option<Cursor>,
+    /// Who is in it now, as far as the service says.
+    pub members: Vec<Arc<str>>,
+}
+
+/// Topics and groups as things.
+#[async_trait]
+pub trait Admin: fmt::Debug + Send + Sync + 'static {
+    /// Makes a topic. `true`: made now; `false`: it was there and is as asked. `AlreadyExists`
+    /// when it is there and differs, naming what.
+    async fn create(&self, topic: &TopicName, spec: &TopicSpec) -> Result<bool>;
+
+    /// A topic as it is; `NotFound`.
+    async fn describe(&self, topic: &TopicName) -> Result<Description>;
+
+    /// All topics, by name.
+    async fn topics(&self) -> Result<Vec<TopicName>>;
+
+    /// Deletes a topic with its records and groups; `NotFound`.
+    async fn delete(&self, topic: &TopicName) -> Result<()>;
+
+    /// A topic's groups, by name.
+    async fn groups(&self, topic: &TopicName) -> Result<Vec<GroupStatus>>;
+
+    /// Makes a group that starts at `start`. `true`: made now; `false`: it was there, and stays
+    /// where it is.
+    async fn create_group(&self, topic: &TopicName, group: &Group, start: &Start) -> Result<bool>;
+
+    /// Deletes a group with its commits; `NotFound`; `Blocked` while a member is in it.
+    async fn delete_group(&self, topic: &TopicName, group: &Group) -> Result<()>;
+
+    /// How far `cursor` is behind the end, by partition.
+    async fn lag(&self, topic: &TopicName, cursor: &Cursor) -> Result<Vec<Lag>>;
+
+    /// How far a group is behind the end, by partition; `NotFound`.
+    async fn group_lag(&self, topic: &TopicName, group: &Group) -> Result<Vec<Lag>>;
+}

@@ -1,0 +1,288 @@
+//! Reading as a member of a group.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::Room;
+use crate::cursor::Frontier;
+use crate::error::{Error, Result};
+use crate::name::Group;
+use crate::position::{PartitionId, Position};
+use crate::recorded::Recorded;
+use crate::start::Start;
+
+/// One stay of one partition at one member of a group: what fences a zombie. A partition that
+/// comes back to the same member comes with a new epoch.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Tenancy {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Grows with every stay.
+    pub epoch: u64,
+}
+
+/// A delivery's handle at a service that settles each; only its issuer can read it.
+///
+/// It carries the epoch of the connection that it came by: one of an ended epoch fails locally as
+/// `Expired` and never reaches the service.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Token {
+    /// Which connection, or stay.
+    pub epoch: u64,
+    /// Which delivery of it.
+    pub slot: u64,
+}
+
+/// By what right a delivery is held.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Holder {
+    /// As part of a partition ([`Settling::UpTo`]).
+    Tenancy(Tenancy),
+    /// By itself ([`Settling::Each`]).
+    Token(Token),
+}
+
+/// A record handed to a member.
+#[derive(Clone, Debug)]
+pub struct Delivered {
+    /// The record.
+    pub record: Recorded,
+    /// By what right it is held.
+    pub holder: Holder,
+    /// The how-manieth delivery this is, as far as the service counts (capability `attempts`); 1
+    /// where it does not. On [`Settling::UpTo`] core counts from the lease's own number.
+    pub attempt: u32,
+}
+
+/// What a [`Source`] has to say after the deliveries it pushed.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Arrived {
+    /// Deliveries were pushed; there may be more.
+    Deliveries,
+    /// Nothing is left for now.
+    CaughtUp,
+    /// A partition is this member's from here on.
+    Assigned {
+        /// The stay.
+        tenancy: Tenancy,
+        /// Where it goes on.
+        from: Frontier,
+        /// How often the record there has been handed out already.
+        attempts: u32,
+    },
+    /// The partition goes to somebody else: finish what is in flight within `grace`, commit, then
+    /// [`Commits::release`].
+    Revoking {
+        /// The stay that ends.
+        tenancy: Tenancy,
+        /// For how long it still holds.
+        grace: Duration,
+    },
+    /// The partition is gone: whatever is in flight of it can no longer be settled.
+    Lost {
+        /// The stay that ended.
+        tenancy: Tenancy,
+    },
+    /// No record, but the frontier moved.
+    Advanced {
+        /// The stay.
+        tenancy: Tenancy,
+        /// To here.
+        to: Frontier,
+    },
+    /// Records are gone.
+    Gap {
+        /// The stay.
+        tenancy: Tenancy,
+        /// How far the group had read.
+        from: Frontier,
+        /// The first record still there, where the service says.
+        to: Option<Position>,
+    },
+    /// The partition has given all its records.
+    Ended {
+        /// The stay.
+        tenancy: Tenancy,
+    },
+}
+
+/// How a source's deliveries are settled.
+#[derive(Clone, Debug)]
+pub enum Settling {
+    /// Everything up to a record.
+    UpTo(Arc<dyn Commits>),
+    /// Each by itself.
+    Each(Arc<dyn Settler>),
+}
+
+/// An open membership.
+#[derive(Debug)]
+pub struct Inbound {
+    /// What arrives.
+    pub source: Box<dyn Source>,
+    /// How it is settled.
+    pub settling: Settling,
+    /// Whether the group was there before.
+    pub existed: bool,
+}
+
+/// How a member joins.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SubscribeOptions {
+    /// Where a new group starts; an old one goes on at its commit.
+    pub start: Option<Start>,
+    /// This member's name, where the service knows members by name.
+    pub member: Option<Arc<str>>,
+    /// How much may be handed out and unsettled.
+    pub in_flight: Room,
+    /// For how long a member that says nothing keeps what it holds.
+    pub lease: Duration,
+    /// How long a revocation waits for what is in flight.
+    pub grace: Duration,
+}
+
+/// What a service is told of one delivery. Rejecting is core's: the dead letter first, then
+/// `Done`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Verdict {
+    /// It is handled.
+    Done,
+    /// Hand it out again, not before this long.
+    Retry {
+        /// How long.
+        after: Duration,
+    },
+    /// Give it back untouched: it was never handled.
+    Return,
+}
+
+/// What became of a settlement.
+#[derive(Clone, Debug)]
+pub enum Settled {
+    /// It holds.
+    Yes,
+    /// The delivery was no longer ours: it has no effect.
+    Expired,
+    /// It failed and has no effect.
+    Failed(Error),
+    /// It may hold.
+    Unknown(Error),
+}
+
+/// What a closing source gave back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Closed {
+    /// Deliveries that others may have at once.
+    pub returned: u64,
+    /// Deliveries that could not be given back.
+    pub left: u64,
+    /// When those return by themselves, at the latest.
+    pub within: Option<Duration>,
+}
+
+/// A commit: everything of a stay up to a frontier is settled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mark {
+    /// By what right.
+    pub tenancy: Tenancy,
+    /// Up to here.
+    pub to: Frontier,
+    /// How often the first record behind it has been handed out.
+    pub attempts: u32,
+}
+
+/// Membership of a group, where the service has groups of its own.
+#[async_trait]
+pub trait Source: fmt::Debug + Send + Sync + 'static {
+    /// Pushes at most `room` onto `out`, waiting until there is something to say.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a delivery that was taken off the wire is pushed by the next call.
+    async fn fetch(&mut self, room: Room, out: &mut Vec<Delivered>) -> Result<Arrived>;
+
+    /// Stops (`true`) and resumes handing out one partition's records.
+    fn hold(&mut self, partition: PartitionId, held: bool);
+
+    /// Leaves the group within `grace`, giving back what nobody handles.
+    async fn close(self: Box<Self>, grace: Duration) -> Result<Closed>;
+}
+
+/// Settling up to a record.
+#[async_trait]
+pub trait Commits: fmt::Debug + Send + Sync + 'static {
+    /// Stores marks, each for itself; results in the same order. A mark of an ended stay is
+    /// `Fenced` or `Expired` and has no effect; one that goes back has none either.
+    async fn commit(&self, marks: &[Mark]) -> Result<Vec<Result<()>>>;
+
+    /// Answers a revocation: this stay ends now. Called after outstanding commits have returned.
+    async fn release(&self, tenancy: Tenancy) -> Result<()>;
+}
+
+/// Settling each delivery.
+#[async_trait]
+pub trait Settler: fmt::Debug + Send + Sync + 'static {
+    /// Settles; results in the same order.
+    async fn settle(&self, settlements: &[(Token, Verdict)]) -> Result<Vec<Settled>>;
+
+    /// Holds deliveries for `by` from now; results in the same order.
+    async fn extend(&self, tokens: &[Token], by: Duration) -> Result<Vec<Settled>>;
+
+    /// Gives deliveries back from a `Drop`: never blocks, never fails, may be late.
+    fn release(&self, tokens: &[Token]);
+
+    /// Until when a delivery is surely ours; `None` when it is not, or for as long as the
+    /// connection.
+    fn held_until(&self, token: Token) -> Option<Instant>;
+}
+
+/// One partition's row in a group's table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lease {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Who holds it.
+    pub owner: Option<Arc<str>>,
+    /// Changes with every renewal, take and commit: what tells a live holder from a dead one.
+    pub counter: u64,
+    /// What is committed.
+    pub at: Frontier,
+    /// The partitions that must be committed as `Ended` first.
+    pub parents: Vec<PartitionId>,
+    /// How often the first record behind `at` has been handed out.
+    pub attempts: u32,
+}
+
+/// What a group needs where the service has none: a table with one row per partition, whose every
+/// change is conditional on what was seen.
+#[async_trait]
+pub trait Leases: fmt::Debug + Send + Sync + 'static {
+    /// The table; `None` when there is no such group. Creates nothing.
+    async fn load(&self, group: &Group) -> Result<Option<Vec<Lease>>>;
+
+    /// Makes the group with these rows: all or nothing, and only if it is not there. `false`:
+    /// somebody else made it.
+    async fn found(&self, group: &Group, first: &[Lease]) -> Result<bool>;
+
+    /// Adds rows for children; those that are there stay as they are.
+    async fn add(&self, group: &Group, children: &[Lease]) -> Result<()>;
+
+    /// Takes a lease if its row is still as `seen`; `None`: it is not, or its holder cannot be
+    /// replaced now.
+    async fn take(&self, group: &Group, seen: &Lease, by: &Arc<str>) -> Result<Option<Tenancy>>;
+
+    /// Says that these stays go on; results in the same order, `Fenced` for an ended one.
+    async fn renew(&self, group: &Group, held: &[Tenancy]) -> Result<Vec<Result<()>>>;
+
+    /// Stores marks; results in the same order. A mark of an ended stay is `Fenced`, and has no
+    /// effect.
+    async fn commit(&self, group: &Group, marks: &[Mark]) -> Result<Vec<Result<()>>>;
+
+    /// Ends a stay so that another member can take the lease at once.
+    async fn release(&self, group: &Group, tenancy: Tenancy) -> Result<()>;
+}
+
+const _: () = assert!(size_of::<Token>() == 16);

@@ -1,0 +1,143 @@
+//! Reading a range of a topic.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::Budget;
+use crate::cursor::{Cursor, Frontier};
+use crate::error::Result;
+use crate::position::{PartitionId, Position};
+use crate::recorded::Recorded;
+use crate::time::Timestamp;
+
+/// Where a reading stops.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Stop {
+    /// At the end as it was at the open: everything acknowledged before is read, perhaps more.
+    End,
+    /// Behind this cursor.
+    Through(Cursor),
+    /// Before the first record whose log time is at or after this moment.
+    Before(Timestamp),
+    /// Never.
+    Never,
+}
+
+/// What to read.
+#[derive(Clone, Debug)]
+pub struct ReadRange {
+    /// From behind this cursor.
+    pub from: Cursor,
+    /// Up to here.
+    pub stop: Stop,
+    /// Only these partitions, and not their children; `None`: all, those found later included.
+    pub partitions: Option<Vec<PartitionId>>,
+    /// Only records of this key.
+    pub key: Option<Bytes>,
+    /// Bytes that may be buffered, shared by the readers of one replay.
+    pub budget: Budget,
+}
+
+/// How much a caller of `fetch` has room for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Room {
+    /// Records.
+    pub records: usize,
+    /// Bytes, by [`Recorded::len_bytes`].
+    pub bytes: usize,
+}
+
+impl Room {
+    /// No room: only signals are wanted.
+    pub const NONE: Self = Self {
+        records: 0,
+        bytes: 0,
+    };
+
+    /// Whether nothing fits. At least one record fits any other room.
+    pub const fn is_none(&self) -> bool {
+        self.records == 0 || self.bytes == 0
+    }
+}
+
+/// One partition as it is listed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Partition {
+    /// Its number.
+    pub id: PartitionId,
+    /// The service's name for it.
+    pub name: Arc<str>,
+    /// The partitions that it continues.
+    pub parents: Vec<PartitionId>,
+    /// Whether it still takes records.
+    pub open: bool,
+}
+
+/// An open reading.
+#[derive(Debug)]
+pub struct Opened {
+    /// The reader.
+    pub reader: Box<dyn Reader>,
+    /// The pinned start: opening again from here reads the same.
+    pub from: Cursor,
+    /// The pinned stop, where it could be said at the open.
+    pub until: Option<Cursor>,
+}
+
+/// What a [`Reader`] has to say after the records it pushed.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Fetched {
+    /// Records were pushed; there may be more.
+    Records,
+    /// Everything acknowledged before the open has been pushed. Told once per reading.
+    CaughtUp,
+    /// No record, but the frontier moved.
+    Advanced {
+        /// Of this partition.
+        partition: PartitionId,
+        /// To here.
+        to: Frontier,
+    },
+    /// Records are gone.
+    Gap {
+        /// In this partition.
+        partition: PartitionId,
+        /// How far it had been read.
+        from: Frontier,
+        /// The first record still there, where the service says.
+        to: Option<Position>,
+    },
+    /// The partition takes no more records, and all of its own were pushed.
+    PartitionEnded {
+        /// Which.
+        partition: PartitionId,
+        /// What continues it.
+        children: Arc<[Partition]>,
+    },
+    /// A partition that was not there at the open; a reader of all partitions reads it from its
+    /// start.
+    PartitionAdded(Partition),
+    /// The range is read. Every later call says so again.
+    End,
+}
+
+/// An open reading of a range.
+#[async_trait]
+pub trait Reader: fmt::Debug + Send + Sync + 'static {
+    /// Pushes at most `room` onto `out`, waiting until there is something to say.
+    ///
+    /// Records of a partition come in position order. Without room it still gives signals, and
+    /// waits for one. After `Err` the pushed records are valid; a retryable error means: call
+    /// again.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is lost; what had been read is pushed by the next call.
+    async fn fetch(&mut self, room: Room, out: &mut Vec<Recorded>) -> Result<Fetched>;
+
+    /// Ends it within `grace`. Dropping it ends it too, without waiting.
+    async fn close(self: Box<Self>, grace: Duration) -> Result<()>;
+}
