@@ -1,6 +1,19 @@
 //! The file layer: everything the log asks of a disk, so that a disk in memory, or one that
 //! crashes on purpose, can stand in its place.
 
+mod faulty;
+mod image;
+mod memory;
+mod pages;
+mod real;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+pub use faulty::{Call, Fault, Faults, FaultyDisk, History, Moments};
+pub use memory::MemoryDisk;
+pub use real::RealDisk;
+
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -26,7 +39,9 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// value lives, leaving `owner` in it for others to read. Never waits.
     fn lock(&self, path: &Path, owner: &str) -> io::Result<Result<Box<dyn DiskLock>, HeldBy>>;
     /// Calls `wake` after each change of the file or directory, until the returned value is
-    /// dropped. Calls may be spurious and may be merged; one that is due is never lost.
+    /// dropped; the release of a lock on the file counts as one, and is told before the lock is
+    /// free or after it. Calls may be spurious and may be merged; one that is due is never lost.
+    /// `wake` runs on a thread that all watches share: it must neither block nor use the disk.
     fn watch(
         &self,
         path: &Path,
@@ -63,7 +78,8 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
 /// Held: the lock is. Dropped: it is free.
 pub trait DiskLock: fmt::Debug + Send + Sync {}
 
-/// Held: the watch runs. Dropped: no further call of its `wake` begins.
+/// Held: the watch runs. Dropped: its `wake` is not called any more, except for a call that is
+/// already under way.
 pub trait DiskWatch: fmt::Debug + Send + Sync {}
 
 /// How [`Disk::open`] opens.
