@@ -1,3 +1,4 @@
 //! The embedded log of annals.
 
 pub mod disk;
+pub mod slot;
