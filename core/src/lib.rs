@@ -1,5 +1,6 @@
 //! The words, the contract and the users' handles of annals.
 
+pub mod address;
 mod batch;
 mod bus;
 pub mod capability;
@@ -21,6 +22,7 @@ mod start;
 mod time;
 mod topic;
 
+pub use address::Address;
 pub use batch::{Batch, Submission};
 pub use bus::Bus;
 pub use capability::{Capabilities, Need};
