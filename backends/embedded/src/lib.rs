@@ -1,4 +1,5 @@
 //! The embedded log of annals.
 
+pub mod config;
 pub mod disk;
 pub mod slot;
