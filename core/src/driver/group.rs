@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::time::Instant;
 
 use super::Room;
 use crate::cursor::Frontier;
@@ -234,9 +233,9 @@ pub trait Settler: fmt::Debug + Send + Sync + 'static {
     /// Gives deliveries back from a `Drop`: never blocks, never fails, may be late.
     fn release(&self, tokens: &[Token]);
 
-    /// Until when a delivery is surely ours; `None` when it is not, or for as long as the
-    /// connection.
-    fn held_until(&self, token: Token) -> Option<Instant>;
+    /// For how long from now a delivery is surely ours; `Some(ZERO)`: no longer; `None`: for as
+    /// long as the connection. A span, not a moment: the service's clock is not core's.
+    fn held_for(&self, token: Token) -> Option<Duration>;
 }
 
 /// One partition's row in a group's table.
