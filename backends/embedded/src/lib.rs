@@ -2,4 +2,8 @@
 
 pub mod config;
 pub mod disk;
+mod error;
+mod groups;
 pub mod slot;
+
+pub use groups::Groups;

@@ -1,0 +1,206 @@
+use annals_core::{Clock, Position};
+
+use super::*;
+use crate::disk::{FaultyDisk, RealDisk};
+
+fn group() -> Group {
+    Group::new("billing").unwrap()
+}
+
+fn first(at: Frontier) -> [Lease; 1] {
+    [Lease {
+        partition: PartitionId::ONLY,
+        owner: None,
+        counter: 0,
+        at,
+        parents: Vec::new(),
+        attempts: 0,
+    }]
+}
+
+fn after(n: u64) -> Frontier {
+    Frontier::after(Position::new(PartitionId::ONLY, n))
+}
+
+fn mark(tenancy: Tenancy, n: u64) -> Mark {
+    Mark {
+        tenancy,
+        to: after(n),
+        attempts: 0,
+    }
+}
+
+fn topic_on(disk: &FaultyDisk) -> Groups {
+    let topic = Path::new("topic");
+    if disk.list(topic).is_err() {
+        disk.create_dir(topic).unwrap();
+        disk.sync_dir(Path::new("")).unwrap();
+    }
+    Groups::new(Arc::new(disk.clone()), topic.to_owned(), "pid 1".to_owned())
+}
+
+async fn row(groups: &Groups) -> Lease {
+    groups.load(&group()).await.unwrap().unwrap().remove(0)
+}
+
+async fn take(groups: &Groups, by: &str) -> Option<Tenancy> {
+    let seen = row(groups).await;
+    groups.take(&group(), &seen, &by.into()).await.unwrap()
+}
+
+async fn commit(groups: &Groups, mark: Mark) -> Result<()> {
+    groups.commit(&group(), &[mark]).await.unwrap().remove(0)
+}
+
+#[tokio::test]
+async fn a_group_is_founded_once_and_members_compete_by_its_row() {
+    let disk = FaultyDisk::new(Clock::system());
+    let groups = topic_on(&disk);
+    assert_eq!(groups.load(&group()).await.unwrap(), None);
+    assert!(disk.list(Path::new("topic")).unwrap().is_empty());
+    assert!(groups.found(&group(), &first(after(4))).await.unwrap());
+    assert!(!groups.found(&group(), &first(after(9))).await.unwrap());
+    assert_eq!(row(&groups).await.at, after(4));
+
+    let seen = row(&groups).await;
+    let a = take(&groups, "a").await.unwrap();
+    // What was seen before is stale, so is what was seen before a renewal.
+    let late = groups.take(&group(), &seen, &"b".into()).await.unwrap();
+    assert_eq!(late, None);
+    let seen = row(&groups).await;
+    assert_eq!(seen.owner.as_deref(), Some("a"));
+    assert!(groups.renew(&group(), &[a]).await.unwrap()[0].is_ok());
+    let late = groups.take(&group(), &seen, &"b".into()).await.unwrap();
+    assert_eq!(late, None);
+
+    commit(&groups, mark(a, 7)).await.unwrap();
+    commit(&groups, mark(a, 5)).await.unwrap();
+    assert_eq!(row(&groups).await.at, after(7), "a cursor does not go back");
+
+    let b = take(&groups, "b").await.unwrap();
+    assert!(b.epoch > a.epoch);
+    let fenced = commit(&groups, mark(a, 8)).await.unwrap_err();
+    assert_eq!(
+        (fenced.kind(), fenced.effect()),
+        (ErrorKind::Fenced, Effect::None)
+    );
+    assert!(groups.renew(&group(), &[a]).await.unwrap()[0].is_err());
+    assert!(groups.release(&group(), a).await.is_err());
+    assert_eq!(row(&groups).await.at, after(7));
+
+    groups.release(&group(), b).await.unwrap();
+    assert_eq!(row(&groups).await.owner, None);
+    assert!(commit(&groups, mark(b, 8)).await.is_err());
+    let c = take(&groups, "c").await.unwrap();
+    assert!(c.epoch > b.epoch);
+}
+
+#[tokio::test]
+async fn one_process_owns_a_group_and_another_takes_over_when_it_dies() {
+    let disk = FaultyDisk::new(Clock::system());
+    let (one, two) = (topic_on(&disk), topic_on(&disk));
+    one.found(&group(), &first(Frontier::Start)).await.unwrap();
+    let a = take(&one, "a").await.unwrap();
+    commit(&one, mark(a, 3)).await.unwrap();
+    assert_eq!(take(&two, "b").await, None);
+    assert_eq!(row(&two).await.owner.as_deref(), Some("a"));
+    let blocked = two.0.delete(&group()).unwrap_err();
+    assert_eq!(blocked.kind(), ErrorKind::Blocked);
+
+    let next = disk.after_kill();
+    let two = topic_on(&next);
+    assert_eq!(row(&two).await.owner, None, "its process is gone");
+    assert_eq!(row(&two).await.at, after(3));
+    let b = take(&two, "b").await.unwrap();
+    assert!(b.epoch > a.epoch);
+
+    one.let_go();
+    assert!(commit(&one, mark(a, 4)).await.is_err());
+    assert!(take(&topic_on(&disk), "c").await.is_some());
+}
+
+#[tokio::test]
+async fn commits_are_durable_and_work_on_a_full_disk() {
+    let disk = FaultyDisk::new(Clock::system());
+    let groups = topic_on(&disk);
+    groups
+        .found(&group(), &first(Frontier::Start))
+        .await
+        .unwrap();
+    let a = take(&groups, "a").await.unwrap();
+    disk.faults().room(Some(0));
+    for n in 1..20 {
+        commit(&groups, mark(a, n)).await.unwrap();
+        let lost = topic_on(&disk.after_power_loss(n));
+        assert_eq!(row(&lost).await.at, after(n));
+        let next = take(&lost, "b").await.unwrap();
+        assert!(next.epoch > a.epoch);
+    }
+    let other = Group::new("other").unwrap();
+    let full = groups.found(&other, &first(Frontier::Start)).await;
+    assert_eq!(full.unwrap_err().kind(), ErrorKind::Blocked);
+    disk.faults().clear();
+    assert!(groups.found(&other, &first(Frontier::Start)).await.unwrap());
+}
+
+#[tokio::test]
+async fn groups_are_made_and_deleted_whole_whenever_the_power_goes() {
+    let disk = FaultyDisk::new(Clock::system());
+    let groups = topic_on(&disk);
+    disk.record();
+    groups.found(&group(), &first(after(4))).await.unwrap();
+    let made = disk.recorded();
+    groups.delete(&group()).unwrap();
+    assert_eq!(
+        groups.delete(&group()).unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
+    let history = disk.history();
+    let mut moments = history.moments();
+    loop {
+        for seed in 0..8 {
+            let left = topic_on(&moments.after_power_loss(seed));
+            let found = left.load(&group()).await.unwrap();
+            if let Some(rows) = &found {
+                assert_eq!(rows[0].at, after(4));
+            }
+            assert!(moments.at() != made || found.is_some());
+            assert!(moments.at() != history.len() || found.is_none());
+            // Whatever is left is no hindrance.
+            assert_eq!(left.list().unwrap().len(), usize::from(found.is_some()));
+            if found.is_none() {
+                assert!(left.found(&group(), &first(after(5))).await.unwrap());
+            }
+            left.delete(&group()).unwrap();
+        }
+        if !moments.step() {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn on_a_real_disk_too() {
+    let root = tempfile::tempdir().unwrap();
+    let groups = |owner: &str| {
+        Groups::new(
+            Arc::new(RealDisk::default()),
+            root.path().to_owned(),
+            owner.to_owned(),
+        )
+    };
+    let (one, two) = (groups("pid 1"), groups("pid 2"));
+    assert!(one.found(&group(), &first(after(4))).await.unwrap());
+    assert!(!two.found(&group(), &first(after(9))).await.unwrap());
+    let a = take(&one, "a").await.unwrap();
+    assert_eq!(take(&two, "b").await, None);
+    commit(&one, mark(a, 6)).await.unwrap();
+    assert_eq!(row(&two).await.at, after(6));
+    let blocked = two.0.delete(&group()).unwrap_err();
+    assert!(blocked.to_string().contains("pid 1"), "{blocked}");
+    drop(one);
+    let b = take(&two, "b").await.unwrap();
+    two.release(&group(), b).await.unwrap();
+    two.delete(&group()).unwrap();
+    assert!(two.list().unwrap().is_empty());
+}
