@@ -11,6 +11,9 @@ use crate::position::{PartitionId, Position};
 use crate::time::Timestamp;
 
 /// How far one partition has been read.
+///
+/// [`Start`](Self::Start) and [`EARLIEST`](Self::EARLIEST) differ where records are gone: reading
+/// on from the first tells the [`Gap`](crate::Gap), the second accepts it knowingly.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Frontier {
     /// Not at all.
@@ -31,6 +34,10 @@ pub enum Frontier {
 }
 
 impl Frontier {
+    /// Before the oldest record that is kept when the reading opens; what was gone by then is no
+    /// [`Gap`](crate::Gap).
+    pub const EARLIEST: Self = Self::Since(Timestamp::MIN);
+
     /// After the record at `position`.
     pub const fn after(position: Position) -> Self {
         Self::After {

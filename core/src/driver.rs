@@ -27,6 +27,12 @@
 //! 4. [`Backend::append`]'s order is fixed at its first poll: whoever is polled first is stored
 //!    first, where [`in_flight`](crate::capability::AppendCapabilities::in_flight) is above one.
 //! 5. [`Backend::read`] and [`Backend::subscribe`] return only once their start is pinned.
+//!    *Where a start is*: a [`Frontier::Start`](crate::Frontier) (also that of a partition which
+//!    the cursor leaves to [`Rest::FromStart`](crate::Rest)) is the first record ever; a reader
+//!    there tells a gap first when that record is gone or cannot be proven to be there. A
+//!    [`Frontier::EARLIEST`](crate::Frontier::EARLIEST) is the oldest record that is kept when the
+//!    reading opens; nothing that was gone by then is a gap, and [`Opened::from`] says in its
+//!    stead, where the backend can, what it was pinned to.
 //! 6. A reader's signal follows all records pushed before it. No room still yields signals. At
 //!    least one record fits any room that is not zero. After `Err` the pushed records are valid;
 //!    a retryable error means: call again. Every fetch is cancel safe: what was taken off the wire
@@ -128,16 +134,27 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         options: &AppendOptions,
     ) -> Result<AppendReport>;
 
-    /// The place that `start` means, now: `Latest` is the end at the moment of the call,
-    /// `Beginning` and `Earliest` name no position that could be gone a moment later.
+    /// The place that `start` means, now.
     ///
-    /// A cursor of another topic, backend or incarnation is `Config`.
+    /// | start | cursor (`rest` is always [`FromStart`](crate::Rest::FromStart), save for `After`) |
+    /// | --- | --- |
+    /// | `Beginning` | names no partition ([`Cursor::start`]): whatever lost its first record is told as a gap |
+    /// | `Earliest` | every listed partition at [`Frontier::EARLIEST`](crate::Frontier::EARLIEST): no gap for what is gone when it opens |
+    /// | `Since(t)` | every listed partition at [`Frontier::Since`](crate::Frontier::Since) |
+    /// | `Latest` | every open partition at its end at the moment of the call: `Start` only if it never had a record |
+    /// | `After(c)` | `c` itself, once its origin is checked; `Config` when it is of another topic, backend or incarnation |
     async fn locate(&self, topic: &TopicName, start: &Start) -> Result<Cursor>;
 
-    /// The partitions that are there now, ended ones included while records of theirs are kept.
+    /// The partitions that are there now. An ended one stays listed until retention has passed
+    /// its end (an empty one too): core takes an unread partition that is listed no more for a
+    /// [`Gap`](crate::Gap).
     async fn partitions(&self, topic: &TopicName) -> Result<Vec<Partition>>;
 
     /// Opens a reading. Returns once its start is pinned.
+    ///
+    /// Core hands over `range.partitions` whenever the cursor's rest is
+    /// [`Outside`](crate::Rest::Outside), and exactly one partition at a time where the capability
+    /// `partitions` is `Lineage`.
     async fn read(&self, topic: &TopicName, range: &ReadRange) -> Result<Opened>;
 
     /// `Some`: core runs the groups over [`Backend::read`] and these leases, and

@@ -16,6 +16,8 @@ pub struct Timestamp(i64);
 impl Timestamp {
     /// 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self(0);
+    /// The earliest moment that can be said.
+    pub const MIN: Self = Self(i64::MIN);
     /// The latest moment that can be said.
     pub const MAX: Self = Self(i64::MAX);
 

@@ -21,7 +21,8 @@ pub enum Stop {
     End,
     /// Behind this cursor.
     Through(Cursor),
-    /// Before the first record whose log time is at or after this moment.
+    /// Before the first record whose log time is at or after this moment. For a moment to come:
+    /// once the log's clock has passed it and everything before it has been read.
     Before(Timestamp),
     /// Never.
     Never,
@@ -82,7 +83,8 @@ pub struct Partition {
 pub struct Opened {
     /// The reader.
     pub reader: Box<dyn Reader>,
-    /// The pinned start: opening again from here reads the same.
+    /// The pinned start: opening again from here reads the same. `EARLIEST` and `Since` are
+    /// resolved to a position, or a moment, as far as the service lets.
     pub from: Cursor,
     /// The pinned stop, where it could be said at the open.
     pub until: Option<Cursor>,
@@ -93,7 +95,8 @@ pub struct Opened {
 pub enum Fetched {
     /// Records were pushed; there may be more.
     Records,
-    /// Everything acknowledged before the open has been pushed. Told once per reading.
+    /// Everything acknowledged before the open has been pushed. Told once per reading, on a
+    /// bounded one too before its `End` if it gets that far; never by a partition that has ended.
     CaughtUp,
     /// No record, but the frontier moved.
     Advanced {
@@ -102,7 +105,7 @@ pub enum Fetched {
         /// To here.
         to: Frontier,
     },
-    /// Records are gone.
+    /// Records are gone. The reading goes on behind them by itself.
     Gap {
         /// In this partition.
         partition: PartitionId,
@@ -121,7 +124,8 @@ pub enum Fetched {
     /// A partition that was not there at the open; a reader of all partitions reads it from its
     /// start.
     PartitionAdded(Partition),
-    /// The range is read. Every later call says so again.
+    /// The range is read. Every later call says so again. Never because a partition has ended:
+    /// that is `PartitionEnded`, whatever the stop is, unless the stop lies before its end.
     End,
 }
 
