@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use annals_core::capability::{Dedupe, Retention};
-use annals_core::{Error, Result};
+use annals_core::{Address, Error, Result, TopicName};
 
 /// Where the log lives.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,7 +53,6 @@ pub struct Config {
 
 const SEGMENT: std::ops::RangeInclusive<u64> = (64 << 10)..=(1 << 30);
 const CHUNK: std::ops::RangeInclusive<u64> = (4 << 10)..=(64 << 20);
-const KEYS: &str = "segment, chunk, dedupe, retention";
 
 impl Config {
     /// The defaults, at `place`.
@@ -73,10 +72,17 @@ impl Config {
     /// `Config`: another scheme, no path, a host, an unknown key, a key given twice, or a value
     /// that is none; the text says what would do.
     pub fn parse(url: &str) -> Result<Self> {
-        let (head, query) = url.split_once('?').unwrap_or((url, ""));
-        let place = match head.split_once(':') {
-            Some(("file", path)) => Place::Directory(directory(path)?),
-            Some(("memory", name)) => Place::Memory(memory(name)?),
+        Self::of(&url.parse()?)
+    }
+
+    /// Reads a URL that has been taken apart.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn of(address: &Address) -> Result<Self> {
+        let place = match address.scheme() {
+            "file" => Place::Directory(directory(address)?),
+            "memory" => Place::Memory(memory(address)?),
             _ => {
                 return Err(Error::config(
                     "the embedded log has URLs like file:PATH, memory: and memory:NAME",
@@ -84,45 +90,33 @@ impl Config {
             }
         };
         let mut config = Self::new(place);
-        let mut seen = Vec::new();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if seen.contains(&key) {
-                return Err(Error::config(format!("the key {key:?} is given twice")));
-            }
-            seen.push(key);
-            match key {
-                "segment" => config.segment = size(key, value)?,
-                "chunk" => {
-                    config.chunk = usize::try_from(size(key, value)?).unwrap_or(usize::MAX);
-                }
-                "dedupe" => {
-                    config.dedupe = match value {
-                        "off" => Dedupe::None,
-                        "forever" => Dedupe::Forever,
-                        _ => Dedupe::Window(
-                            time(value).ok_or_else(|| wrong(key, value, "off, forever or 10m"))?,
-                        ),
-                    };
-                }
-                "retention" => {
-                    config.retention = if value == "forever" {
-                        Retention::Forever
-                    } else if let Some(age) = time(value) {
-                        Retention::Age(age)
-                    } else {
-                        bytes(value)
-                            .map(Retention::Bytes)
-                            .ok_or_else(|| wrong(key, value, "forever, 30d or 10GiB"))?
-                    };
-                }
-                _ => {
-                    return Err(Error::config(format!(
-                        "unknown key {key:?}; the embedded log knows {KEYS}"
-                    )));
-                }
-            }
+        let mut options = address.options();
+        if let Some(segment) = options.bytes("segment")? {
+            config.segment = segment;
         }
+        if let Some(chunk) = options.bytes("chunk")? {
+            config.chunk = usize::try_from(chunk).unwrap_or(usize::MAX);
+        }
+        if let Some(text) = options.text("dedupe") {
+            config.dedupe = match text.as_str() {
+                "off" => Dedupe::None,
+                "forever" => Dedupe::Forever,
+                text => Dedupe::Window(
+                    time(text).ok_or_else(|| wrong("dedupe", "off, forever or 10m"))?,
+                ),
+            };
+        }
+        if let Some(text) = options.text("retention") {
+            let age = || time(&text).map(Retention::Age);
+            let size = || bytes(&text).map(Retention::Bytes);
+            config.retention = match text.as_str() {
+                "forever" => Retention::Forever,
+                _ => age()
+                    .or_else(size)
+                    .ok_or_else(|| wrong("retention", "forever, 30d or 10GiB"))?,
+            };
+        }
+        options.finish()?;
         config.check()?;
         Ok(config)
     }
@@ -175,52 +169,32 @@ fn bounded(key: &str, value: u64, bounds: &std::ops::RangeInclusive<u64>) -> Res
     )))
 }
 
-fn directory(path: &str) -> Result<PathBuf> {
-    let path = match path.strip_prefix("//") {
-        Some(rest) if rest.starts_with('/') => rest,
-        Some(_) => {
-            return Err(Error::config(
-                "a file URL has no host; write file:PATH, or file:///PATH for an absolute one",
-            ));
-        }
-        None => path,
-    };
-    if path.is_empty() {
+fn directory(address: &Address) -> Result<PathBuf> {
+    if address.hosts().is_some_and(|hosts| !hosts.is_empty()) || address.user().is_some() {
         return Err(Error::config(
-            "a file URL needs a directory: file:data, file:///var/lib/app",
+            "a file URL has no host; write file:PATH, or file:///PATH for an absolute one",
         ));
     }
-    let mut decoded = Vec::new();
-    let mut rest = path.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            decoded.push(byte);
-            continue;
-        }
-        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-        let byte = digit(rest.next())
-            .zip(digit(rest.next()))
-            .and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
-        match byte {
-            Some(byte) if byte != 0 => decoded.push(byte),
-            _ => {
-                return Err(Error::config(
-                    "a % in a file URL is followed by two hexadecimal digits; write %25 for itself",
-                ));
-            }
-        }
+    match address.path() {
+        "" => Err(Error::config(
+            "a file URL needs a directory: file:data, file:///var/lib/app",
+        )),
+        path => Ok(PathBuf::from(path)),
     }
-    String::from_utf8(decoded)
-        .map(PathBuf::from)
-        .map_err(|_| Error::config("the path of a file URL is not UTF-8"))
 }
 
-fn memory(name: &str) -> Result<Option<String>> {
+fn memory(address: &Address) -> Result<Option<String>> {
+    if address.hosts().is_some() {
+        return Err(Error::config(
+            "a log in memory has no host; write memory: or memory:NAME",
+        ));
+    }
+    let name = address.path();
     if name.is_empty() {
         return Ok(None);
     }
     // The same rule as for topics: no surprises from slashes and dots.
-    annals_core::TopicName::new(name).map_err(|e| {
+    TopicName::new(name).map_err(|e| {
         Error::config(format!(
             "the name in memory:NAME is no name: {}",
             e.message()
@@ -229,14 +203,10 @@ fn memory(name: &str) -> Result<Option<String>> {
     Ok(Some(name.to_owned()))
 }
 
-fn wrong(key: &str, value: &str, like: &str) -> Error {
+fn wrong(key: &str, like: &str) -> Error {
     Error::config(format!(
-        "{key}={value:?} cannot be read; write it like {like}"
+        "the option {key:?} cannot be read; write it like {like}"
     ))
-}
-
-fn size(key: &str, value: &str) -> Result<u64> {
-    bytes(value).ok_or_else(|| wrong(key, value, "65536B, 512KiB, 64MiB or 1GiB"))
 }
 
 fn split(text: &str) -> Option<(u64, &str)> {
