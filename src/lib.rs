@@ -1,1 +1,21 @@
-//! stub
+#![doc = include_str!("../README.md")]
+
+mod registry;
+
+pub use annals_core::*;
+pub use registry::Registry;
+
+/// Connects to the backend that `url` names: `file:PATH`, `memory:`, `memory:NAME`.
+///
+/// Which schemes there are is decided by the enabled features; see [`Registry`].
+///
+/// # Errors
+/// `Config` for a malformed address, an unknown scheme (the text lists the known ones and names
+/// the feature to enable) and unknown options; else what the backend says. The address is never
+/// repeated: it may hold a password.
+///
+/// # Cancel safety
+/// Dropping it drops the connection that was being made.
+pub async fn connect(url: &str) -> Result<Bus> {
+    Registry::default().connect(url).await
+}

@@ -111,18 +111,7 @@ impl Options {
     /// `Config` for anything else.
     pub fn bytes(&mut self, key: &'static str) -> Result<Option<u64>> {
         let form = "a size in bytes; write it as 512, 64KiB, 64MiB or 1GiB";
-        self.parsed(key, form, |text| {
-            let (number, unit) = number_and_unit(text)?;
-            let factor = match unit {
-                "" | "B" => 1,
-                "KiB" => 1 << 10,
-                "MiB" => 1 << 20,
-                "GiB" => 1 << 30,
-                "TiB" => 1 << 40,
-                _ => return None,
-            };
-            number.checked_mul(factor)
-        })
+        self.parsed(key, form, parse_bytes)
     }
 
     /// A span of time: `250ms`, `10s`, `5m`, `12h`, `7d`.
@@ -131,18 +120,7 @@ impl Options {
     /// `Config` for anything else, a number without a unit too.
     pub fn duration(&mut self, key: &'static str) -> Result<Option<Duration>> {
         let form = "a span of time; write it as 250ms, 10s, 5m, 12h or 7d";
-        self.parsed(key, form, |text| {
-            let (number, unit) = number_and_unit(text)?;
-            let factor = match unit {
-                "ms" => 1,
-                "s" => 1_000,
-                "m" => 60_000,
-                "h" => 3_600_000,
-                "d" => 86_400_000,
-                _ => return None,
-            };
-            number.checked_mul(factor).map(Duration::from_millis)
-        })
+        self.parsed(key, form, parse_duration)
     }
 
     /// Ends the taking apart.
@@ -174,6 +152,34 @@ impl Options {
 
 fn refused(message: String) -> Error {
     Error::config(message).during(Operation::Connect)
+}
+
+/// Reads a number of bytes: `512B`, `64KiB`, `64MiB`, `1GiB`, `2TiB`; without a unit, bytes.
+pub fn parse_bytes(text: &str) -> Option<u64> {
+    let (number, unit) = number_and_unit(text)?;
+    let factor = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => return None,
+    };
+    number.checked_mul(factor)
+}
+
+/// Reads a span of time: `250ms`, `10s`, `5m`, `12h`, `7d`; a unit is needed.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let (number, unit) = number_and_unit(text)?;
+    let factor = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.checked_mul(factor).map(Duration::from_millis)
 }
 
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
