@@ -1,6 +1,7 @@
 //! The words, the contract and the users' handles of annals.
 
 pub mod address;
+mod append;
 mod batch;
 mod bus;
 pub mod capability;
@@ -23,6 +24,7 @@ mod time;
 mod topic;
 
 pub use address::Address;
+pub use append::Append;
 pub use batch::{Batch, Submission};
 pub use bus::Bus;
 pub use capability::{Capabilities, Need};
