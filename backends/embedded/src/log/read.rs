@@ -1,0 +1,440 @@
+//! Reading a topic in order, never beyond its durable end.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use annals_core::driver::Room;
+use annals_core::{Recorded, Result, Timestamp};
+use bytes::{Bytes, BytesMut};
+
+use super::frame::{ENTRY_HEADER, Entry, FRAME_HEADER, FrameHeader, MAX_BODY, aligned};
+use super::segment::{Segment, read_full};
+use super::topic::Topic;
+use crate::disk::DiskFile;
+
+/// Where a [`Scan`] stops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum StopAt {
+    /// Nowhere.
+    #[default]
+    Never,
+    /// Before this position.
+    Position(u64),
+    /// Before the first record whose append time is at or after this moment. Told only when such
+    /// a record is there: at the end of the log it may still come.
+    Time(Timestamp),
+}
+
+/// What [`Scan::fetch`] has to say after the records that it pushed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fetch {
+    /// There may be more.
+    More,
+    /// There is nothing more below the durable end.
+    CaughtUp,
+    /// Records from `from` up to `to`, exclusive, are gone; the next call goes on at `to`.
+    Gap {
+        /// The first position that is missing.
+        from: u64,
+        /// The oldest one that is kept.
+        to: u64,
+    },
+    /// The stop was reached.
+    End,
+}
+
+/// One ordered reading of a topic. Calls block.
+pub struct Scan {
+    topic: Arc<Topic>,
+    next: u64,
+    since: Option<Timestamp>,
+    stop: StopAt,
+    key: Option<Bytes>,
+    at: Option<Place>,
+    page: Page,
+}
+
+/// Where in which segment it stands.
+struct Place {
+    segment: Arc<Segment>,
+    file: Arc<dyn DiskFile>,
+    offset: u64,
+    frame: Option<OpenFrame>,
+}
+
+/// A frame of which entries are still to come.
+#[derive(Clone, Copy)]
+struct OpenFrame {
+    left: u32,
+    /// Where the next frame starts.
+    end: u64,
+    /// Where its entries end.
+    body_end: u64,
+    time: Timestamp,
+}
+
+/// The bytes read last, shared with the records that lie in them.
+#[derive(Default)]
+struct Page {
+    bytes: Bytes,
+    start: u64,
+}
+
+impl Page {
+    /// What it holds from `offset` on.
+    fn rest(&self, offset: u64) -> usize {
+        offset
+            .checked_sub(self.start)
+            .and_then(|from| usize::try_from(from).ok())
+            .map_or(0, |from| self.bytes.len().saturating_sub(from))
+    }
+
+    /// Where `offset` lies in it.
+    fn index(&self, offset: u64) -> usize {
+        usize::try_from(offset.saturating_sub(self.start)).unwrap_or(usize::MAX)
+    }
+
+    /// Reads `len` bytes at `offset`, into the old page when no record keeps it.
+    fn fill(&mut self, file: &dyn DiskFile, offset: u64, len: usize) -> io::Result<()> {
+        let mut buffer = std::mem::take(&mut self.bytes)
+            .try_into_mut()
+            .unwrap_or_default();
+        if buffer.capacity() < len {
+            buffer = BytesMut::zeroed(len);
+        } else {
+            buffer.resize(len, 0);
+        }
+        let got = read_full(file, &mut buffer, offset)?;
+        buffer.truncate(got);
+        self.bytes = buffer.freeze();
+        self.start = offset;
+        Ok(())
+    }
+}
+
+impl Scan {
+    /// A reading that begins at `next`, whether or not that record is there yet.
+    pub fn new(topic: Arc<Topic>, next: u64, stop: StopAt) -> Self {
+        Self {
+            topic,
+            next,
+            since: None,
+            stop,
+            key: None,
+            at: None,
+            page: Page::default(),
+        }
+    }
+
+    /// A reading that begins at the first record whose append time is at or after `time`.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn since(topic: Arc<Topic>, time: Timestamp, stop: StopAt) -> Result<Self> {
+        let next = topic.position_at(time)?;
+        let mut scan = Self::new(topic, next, stop);
+        scan.since = Some(time);
+        Ok(scan)
+    }
+
+    /// Only records of this key. What is passed over is read and checked all the same.
+    #[must_use]
+    pub fn of_key(mut self, key: Bytes) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// The position that it looks at next: all before it has been pushed, or passed over.
+    pub const fn next_position(&self) -> u64 {
+        self.next
+    }
+
+    /// The topic.
+    pub const fn topic(&self) -> &Arc<Topic> {
+        &self.topic
+    }
+
+    /// Pushes the next records: at least one, when there is one and the room is not zero; no more
+    /// than `room`, unless a single one is larger; at most what one page of the disk holds, so an
+    /// answer of [`Fetch::More`] may have pushed none.
+    ///
+    /// # Errors
+    /// `Corrupt`, naming the position, after the records before it were pushed; calling again
+    /// answers the same. The disk's.
+    pub fn fetch(&mut self, room: Room, out: &mut Vec<Recorded>) -> Result<Fetch> {
+        let end = self.topic.refresh()?;
+        if self.next < end.earliest && self.at.is_none() {
+            let from = std::mem::replace(&mut self.next, end.earliest);
+            return Ok(Fetch::Gap {
+                from,
+                to: end.earliest,
+            });
+        }
+        if let StopAt::Position(stop) = self.stop
+            && self.next >= stop
+        {
+            return Ok(Fetch::End);
+        }
+        if self.next >= end.next {
+            return Ok(Fetch::CaughtUp);
+        }
+        if room.records == 0 || room.bytes == 0 {
+            return Ok(Fetch::More);
+        }
+        let Some((segment, limit)) = self.topic.segment_of(self.next, &end) else {
+            return self.missing();
+        };
+        if self
+            .at
+            .as_ref()
+            .is_none_or(|at| at.segment.header.first != segment.header.first)
+        {
+            match self.enter(&segment, limit) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return self.missing(),
+                Err(e) => return Err(self.topic.io("reading a segment", e)),
+            }
+        }
+        self.walk(limit, room, out)
+    }
+
+    /// A segment that should hold the next record is not there: retention, or a loss.
+    fn missing(&mut self) -> Result<Fetch> {
+        self.at = None;
+        let earliest = self.topic.reread_earliest()?;
+        if earliest > self.next {
+            let from = std::mem::replace(&mut self.next, earliest);
+            return Ok(Fetch::Gap { from, to: earliest });
+        }
+        self.topic.reload()?;
+        Err(self.topic.corrupt(self.next, "a segment is missing"))
+    }
+
+    fn enter(&mut self, segment: &Arc<Segment>, limit: u64) -> io::Result<()> {
+        let file = segment.open(&*self.topic.disk)?;
+        let offset = if self.next == segment.header.first {
+            super::segment::SEGMENT_HEADER
+        } else {
+            segment
+                .seek(&*file, limit, |mark| mark.position <= self.next)?
+                .map_or(super::segment::SEGMENT_HEADER, |mark| mark.offset)
+        };
+        self.page = Page::default();
+        self.at = Some(Place {
+            segment: Arc::clone(segment),
+            file,
+            offset,
+            frame: None,
+        });
+        Ok(())
+    }
+
+    fn walk(&mut self, limit: u64, room: Room, out: &mut Vec<Recorded>) -> Result<Fetch> {
+        let Self {
+            topic,
+            next,
+            since,
+            stop,
+            key,
+            at: Some(at),
+            page,
+        } = self
+        else {
+            return Ok(Fetch::More);
+        };
+        let (mut records, mut bytes) = (0, 0);
+        let mut filled = false;
+        // Makes sure that the page holds `len` bytes at `offset`; false: read enough for one call.
+        let mut ensure = |page: &mut Page, offset: u64, len: usize, next: u64| -> Result<bool> {
+            if page.rest(offset) >= len {
+                return Ok(true);
+            }
+            if filled && len <= topic.sizes.page {
+                return Ok(false);
+            }
+            let most = usize::try_from(limit.saturating_sub(offset)).unwrap_or(usize::MAX);
+            page.fill(&*at.file, offset, len.max(topic.sizes.page).min(most))
+                .map_err(|e| topic.io("reading a segment", e))?;
+            filled = true;
+            if page.rest(offset) < len {
+                return Err(topic.corrupt(next, "a record is cut off"));
+            }
+            Ok(true)
+        };
+        loop {
+            let Some(frame) = at.frame else {
+                if at.offset >= limit {
+                    return Ok(Fetch::More);
+                }
+                if !ensure(page, at.offset, FRAME_HEADER, *next)? {
+                    return Ok(Fetch::More);
+                }
+                let header = page.bytes.get(page.index(at.offset)..).unwrap_or_default();
+                let Some(header) = FrameHeader::decode(header, topic.id.tag()) else {
+                    return Err(topic.corrupt(*next, "a frame's header is broken"));
+                };
+                let last = header.first + u64::from(header.count);
+                if header.first > *next {
+                    return Err(topic.corrupt(*next, "a frame is missing"));
+                }
+                if let StopAt::Time(stop) = *stop
+                    && header.time >= stop
+                {
+                    return Ok(Fetch::End);
+                }
+                if last <= *next || since.is_some_and(|since| header.time < since) {
+                    *next = last.max(*next);
+                    at.offset += header.whole();
+                    continue;
+                }
+                let body = at.offset + FRAME_HEADER as u64;
+                at.frame = Some(OpenFrame {
+                    left: header.count,
+                    end: body + aligned(header.body as usize) as u64,
+                    body_end: body + u64::from(header.body),
+                    time: header.time,
+                });
+                at.offset = body;
+                // Entries before the start are stepped over below, by position.
+                *next = (*next).max(header.first);
+                if header.first < *next {
+                    let mut skip = u32::try_from(*next - header.first).unwrap_or(u32::MAX);
+                    while skip > 0 {
+                        // A second page in one call: the step has no record to show for the first.
+                        if page.rest(at.offset) < ENTRY_HEADER {
+                            let most = usize::try_from(limit.saturating_sub(at.offset))
+                                .unwrap_or(usize::MAX);
+                            page.fill(
+                                &*at.file,
+                                at.offset,
+                                topic.sizes.page.max(ENTRY_HEADER).min(most),
+                            )
+                            .map_err(|e| topic.io("reading a segment", e))?;
+                        }
+                        let bytes = page.bytes.get(page.index(at.offset)..).unwrap_or_default();
+                        let Some(entry) = Entry::decode(bytes) else {
+                            at.frame = None;
+                            at.offset = body - FRAME_HEADER as u64;
+                            return Err(
+                                topic.corrupt(*next, "a record before it in its frame is broken")
+                            );
+                        };
+                        at.offset += u64::from(entry.len);
+                        skip -= 1;
+                        if let Some(frame) = &mut at.frame {
+                            frame.left -= 1;
+                        }
+                    }
+                }
+                continue;
+            };
+            if frame.left == 0 {
+                at.offset = frame.end;
+                at.frame = None;
+                continue;
+            }
+            if records >= room.records
+                || bytes >= room.bytes
+                || matches!(*stop, StopAt::Position(stop) if *next >= stop)
+            {
+                return Ok(Fetch::More);
+            }
+            if !ensure(page, at.offset, ENTRY_HEADER, *next)? {
+                return Ok(Fetch::More);
+            }
+            let start = page.index(at.offset);
+            let Some(entry) = Entry::decode(page.bytes.get(start..).unwrap_or_default())
+                .filter(|entry| at.offset + u64::from(entry.len) <= frame.body_end)
+            else {
+                return Err(topic.corrupt(*next, "a record is broken"));
+            };
+            let len = entry.len as usize;
+            debug_assert!(len <= MAX_BODY);
+            if records > 0 && bytes + entry.payload() > room.bytes {
+                return Ok(Fetch::More);
+            }
+            if !ensure(page, at.offset, len, *next)? {
+                return Ok(Fetch::More);
+            }
+            let start = page.index(at.offset);
+            let whole = page.bytes.get(start..).unwrap_or_default();
+            if !entry.is_whole(whole) {
+                return Err(topic.corrupt(*next, "a record is broken"));
+            }
+            if key
+                .as_ref()
+                .is_none_or(|key| entry.key_of(whole) == Some(&key[..]))
+            {
+                let parts = entry.parts(&page.bytes, start, *next, frame.time);
+                out.push(Recorded::within(page.bytes.clone(), parts)?);
+                records += 1;
+                bytes += entry.payload();
+            }
+            *next += 1;
+            at.offset += len as u64;
+            if let Some(frame) = &mut at.frame {
+                frame.left -= 1;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Scan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scan")
+            .field("topic", self.topic.name())
+            .field("next", &self.next)
+            .field("stop", &self.stop)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Topic {
+    /// The position of the first record whose append time is at or after `time`; the next
+    /// position when there is none yet. Blocks.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn position_at(&self, time: Timestamp) -> Result<u64> {
+        let end = self.refresh()?;
+        // The last segment before which everything is older: it holds the first that is not, or
+        // the one behind it begins with it.
+        let (segment, limit) = {
+            let segments = self.read_segments();
+            let mut found = None;
+            for segment in segments.values() {
+                if found.is_some() && segment.header.time >= time {
+                    break;
+                }
+                found = Some(segment.header.first);
+            }
+            drop(segments);
+            match found.and_then(|first| self.segment_of(first, &end)) {
+                Some(found) => found,
+                None => return Ok(end.earliest),
+            }
+        };
+        let fail = |e| self.io("reading a segment", e);
+        let file = match segment.open(&*self.disk) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return self.reread_earliest(),
+            Err(e) => return Err(fail(e)),
+        };
+        let found = segment
+            .seek(&*file, limit, |mark| mark.time < time)
+            .map_err(fail)?;
+        let position = match found {
+            None => segment.header.first,
+            Some(mark) if mark.time >= time => mark.position,
+            // The last frame that is older: what looks for the time begins behind it.
+            Some(mark) => {
+                let mut header = [0; FRAME_HEADER];
+                read_full(&*file, &mut header, mark.offset).map_err(fail)?;
+                FrameHeader::decode(&header, self.id.tag())
+                    .map_or(mark.position, |h| h.first + u64::from(h.count))
+            }
+        };
+        Ok(position.max(end.earliest))
+    }
+}

@@ -1,0 +1,539 @@
+//! A topic's directory, opened: its segments and its durable end, shared by writer and readers.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use annals_core::{
+    Effect, Error, ErrorKind, PartitionId, Position, Result, Retry, Timestamp, TopicName,
+};
+use tokio::sync::watch;
+
+use super::options::{Settings, Sizes, TopicId};
+use super::segment::{
+    SEGMENT_HEADER, Segment, SegmentHeader, Segments, first_in_name, is_full, path_of, read_header,
+    write_full,
+};
+use super::tail::{End, Tail};
+use crate::disk::{Disk, OpenMode};
+use crate::slot::Slot;
+
+/// What an I/O failure is to a caller: `what` was being done.
+pub(crate) fn io_error(what: &str, error: io::Error) -> Error {
+    let (kind, retry) = match error.kind() {
+        _ if is_full(&error) => (ErrorKind::Blocked, Retry::Backoff),
+        io::ErrorKind::NotFound => (ErrorKind::NotFound, Retry::Never),
+        io::ErrorKind::AlreadyExists => (ErrorKind::AlreadyExists, Retry::Never),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            (ErrorKind::Denied, Retry::Never)
+        }
+        _ => (ErrorKind::Internal, Retry::Backoff),
+    };
+    let message = if kind == ErrorKind::Blocked {
+        format!("{what} failed for want of room; free some and try again")
+    } else {
+        format!("{what} failed; see the cause")
+    };
+    Error::new(kind, Effect::None, retry, message).with_source(error)
+}
+
+/// An open topic, for reading; [`TopicLog`](super::TopicLog) holds one and writes to it.
+#[derive(Debug)]
+pub struct Topic {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) dir: PathBuf,
+    pub(super) name: TopicName,
+    pub(super) id: TopicId,
+    pub(super) settings: Settings,
+    pub(super) sizes: Sizes,
+    pub(super) segments: RwLock<Segments>,
+    pub(super) end: watch::Sender<End>,
+    /// The low-water mark's file; readers only read it.
+    start: Slot,
+    /// Where another process publishes; `None` when the writer is in this one.
+    foreign: Option<Mutex<Foreign>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Foreign {
+    slot: Slot,
+    /// The end that a scan found, and the tail value that it was made for.
+    scanned: Option<(Option<Tail>, End)>,
+}
+
+/// Whether `root` has a topic of this name.
+///
+/// # Errors
+/// The disk's.
+pub fn exists(disk: &dyn Disk, root: &Path, name: &TopicName) -> Result<bool> {
+    let entries = disk
+        .list(root)
+        .map_err(|e| io_error("listing the log's directory", e))?;
+    Ok(entries.iter().any(|e| e.dir && e.name == name.as_str()))
+}
+
+/// Creates a topic, durably: when this returns, the topic outlives a loss of power; before, it is
+/// there whole or not at all.
+///
+/// # Errors
+/// `AlreadyExists`; `Blocked` on a full disk; the disk's.
+pub fn create(
+    disk: &dyn Disk,
+    root: &Path,
+    name: &TopicName,
+    id: TopicId,
+    settings: Settings,
+) -> Result<()> {
+    let fail = |e| io_error("creating the topic", e).on_topic(name);
+    if exists(disk, root, name)? {
+        return Err(Error::new(
+            ErrorKind::AlreadyExists,
+            Effect::None,
+            Retry::Never,
+            "the topic is there already; open it",
+        )
+        .on_topic(name));
+    }
+    // No topic's name starts with a dot.
+    let making = root.join(format!(".new-{name}"));
+    clear(disk, &making).map_err(fail)?;
+    disk.create_dir(&making).map_err(fail)?;
+    let header = SegmentHeader {
+        topic: id,
+        first: 0,
+        epoch: 0,
+        commit: 0,
+        time: Timestamp::from_millis(i64::MIN),
+        previous: 0,
+        previous_end: 0,
+        settings,
+    };
+    let fill = || -> io::Result<()> {
+        let file = disk.open(&path_of(&making, 0), OpenMode::CreateNew)?;
+        write_full(&*file, &header.encode(), 0)?;
+        file.sync_data()?;
+        let tail = Tail {
+            boot: disk.boot(),
+            writer: 0,
+            end: End {
+                segment: 0,
+                bytes: SEGMENT_HEADER,
+                next: 0,
+                earliest: 0,
+            },
+            commit: 0,
+            time: header.time,
+            epoch: 0,
+        };
+        Slot::create(disk, &making.join("tail"))?.write(&tail.encode(), true)?;
+        Slot::create(disk, &making.join("start"))?.write(&0_u64.to_le_bytes(), true)?;
+        disk.sync_dir(&making)?;
+        disk.rename(&making, &root.join(name.as_str()))?;
+        disk.sync_dir(root)
+    };
+    fill().map_err(fail)
+}
+
+/// Removes a flat directory that was left half made.
+fn clear(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    let entries = match disk.list(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    for entry in entries {
+        disk.remove(&dir.join(entry.name))?;
+    }
+    disk.remove(dir)
+}
+
+/// Where a topic lies and how it is opened.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The disk.
+    pub disk: Arc<dyn Disk>,
+    /// The directory of all topics.
+    pub root: PathBuf,
+    /// The topic.
+    pub name: TopicName,
+    /// Sizes of files and steps.
+    pub sizes: Sizes,
+}
+
+impl Topic {
+    /// Opens a topic for reading, whoever writes it. Creates and changes nothing.
+    ///
+    /// # Errors
+    /// `NotFound`; `Corrupt` when a segment's header is broken or a segment is missing; the
+    /// disk's. Broken frames are the reader's to meet: the records before them stay readable.
+    pub fn open(place: &Place) -> Result<Arc<Self>> {
+        let slot = Slot::open(
+            &*place.disk,
+            &place.root.join(place.name.as_str()).join("tail"),
+            OpenMode::Read,
+        )
+        .map_err(|e| Self::absent(place, e))?;
+        let foreign = Foreign {
+            slot,
+            scanned: None,
+        };
+        let topic = Self::assemble(place, Some(Mutex::new(foreign)))?;
+        topic.refresh()?;
+        Ok(Arc::new(topic))
+    }
+
+    pub(super) fn absent(place: &Place, error: io::Error) -> Error {
+        let error = if error.kind() == io::ErrorKind::NotFound {
+            Error::not_found("there is no such topic; create it first").with_source(error)
+        } else {
+            io_error("opening the topic", error)
+        };
+        error.on_topic(&place.name)
+    }
+
+    /// The parts without the durable end, which is still to be found.
+    pub(super) fn assemble(place: &Place, foreign: Option<Mutex<Foreign>>) -> Result<Self> {
+        let dir = place.root.join(place.name.as_str());
+        let mode = if foreign.is_some() {
+            OpenMode::Read
+        } else {
+            OpenMode::Write
+        };
+        let start = Slot::open(&*place.disk, &dir.join("start"), mode)
+            .map_err(|e| Self::absent(place, e))?;
+        let value = start.read().map_err(|e| Self::absent(place, e))?;
+        let earliest = low_water(value.as_deref());
+        let segments = load(&*place.disk, &dir, &place.name, &Segments::new(), earliest)?;
+        let Some((_, first)) = segments.first_key_value() else {
+            return Err(corrupt(&place.name, earliest, "the topic has no segment"));
+        };
+        let header = first.header;
+        Ok(Self {
+            disk: Arc::clone(&place.disk),
+            dir,
+            name: place.name.clone(),
+            id: header.topic,
+            settings: header.settings,
+            sizes: place.sizes,
+            segments: RwLock::new(segments),
+            end: watch::Sender::new(End {
+                earliest,
+                ..End::default()
+            }),
+            start,
+            foreign,
+        })
+    }
+
+    /// The topic's name.
+    pub fn name(&self) -> &TopicName {
+        &self.name
+    }
+
+    /// Which topic of that name this is.
+    pub fn id(&self) -> TopicId {
+        self.id
+    }
+
+    /// What it was created with.
+    pub fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its disk.
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// Whether its writer is in this process, so that [`Topic::watch`] tells of each append.
+    pub fn is_written_here(&self) -> bool {
+        self.foreign.is_none()
+    }
+
+    /// The durable end as last seen; changes wake its receiver. Where the writer is another
+    /// process it moves only with [`Topic::refresh`]: watch the `tail` file.
+    pub fn watch(&self) -> watch::Receiver<End> {
+        self.end.subscribe()
+    }
+
+    /// The durable end as last seen.
+    pub fn end(&self) -> End {
+        *self.end.borrow()
+    }
+
+    /// The durable end now. Blocks for a read of `tail` where the writer is another process.
+    ///
+    /// # Errors
+    /// `Corrupt`; the disk's.
+    pub fn refresh(&self) -> Result<End> {
+        let Some(foreign) = &self.foreign else {
+            return Ok(self.end());
+        };
+        let mut foreign = lock(foreign);
+        loop {
+            let value = foreign
+                .slot
+                .read()
+                .map_err(|e| self.io("reading tail", e))?;
+            let tail = value.as_deref().and_then(Tail::decode);
+            if let Some(tail) = tail.filter(|t| t.boot == self.disk.boot()) {
+                return self.see(tail.end);
+            }
+            // Nobody has written since the page cache was lost: what the disk holds, is.
+            if let Some((_, end)) = foreign.scanned.as_ref().filter(|(known, _)| *known == tail) {
+                return self.see(*end);
+            }
+            self.reload()?;
+            let end = super::recover::scan_end(self, tail.as_ref())?;
+            let again = foreign
+                .slot
+                .read()
+                .map_err(|e| self.io("reading tail", e))?;
+            if again == value {
+                foreign.scanned = Some((tail, end));
+                return self.see(end);
+            }
+        }
+    }
+
+    /// Takes over an end that another process published.
+    fn see(&self, mut end: End) -> Result<End> {
+        if !self.read_segments().contains_key(&end.segment) {
+            self.reload()?;
+        }
+        end.earliest = end.earliest.max(self.end().earliest);
+        self.end.send_if_modified(|known| {
+            let changed = *known != end;
+            *known = end;
+            changed
+        });
+        Ok(end)
+    }
+
+    /// The oldest position that is kept, read again from disk.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn reread_earliest(&self) -> Result<u64> {
+        let value = self.start.read().map_err(|e| self.io("reading start", e))?;
+        let earliest = low_water(value.as_deref());
+        self.raise(earliest);
+        Ok(self.end().earliest)
+    }
+
+    fn raise(&self, earliest: u64) {
+        self.end.send_if_modified(|end| {
+            let higher = earliest > end.earliest;
+            end.earliest = end.earliest.max(earliest);
+            higher
+        });
+    }
+
+    /// Makes `earliest` the low-water mark, durably; then removes whole sealed segments below it.
+    /// A crash in between leaves files that the next opening for writing removes. A mark past the
+    /// active segment's start removes all but that one.
+    ///
+    /// # Errors
+    /// `Unsupported` where the writer is another process; the disk's.
+    pub fn trim(&self, earliest: u64) -> Result<()> {
+        if !self.is_written_here() {
+            return Err(Error::unsupported(
+                "the topic is written by another process; trim it there",
+            )
+            .on_topic(&self.name));
+        }
+        let active = self.read_segments().last_key_value().map_or(0, |(k, _)| *k);
+        let earliest = earliest.min(self.end().next);
+        if earliest <= self.end().earliest {
+            return Ok(());
+        }
+        self.start
+            .write(&earliest.to_le_bytes(), true)
+            .map_err(|e| self.io("moving the low-water mark", e))?;
+        self.raise(earliest);
+        self.remove_below(earliest.min(active))
+    }
+
+    /// Removes sealed segments all of whose records lie below `earliest`, oldest first.
+    pub(super) fn remove_below(&self, earliest: u64) -> Result<()> {
+        let mut removed = false;
+        loop {
+            let oldest = {
+                let segments = self.read_segments();
+                let mut firsts = segments.iter();
+                match (firsts.next(), firsts.next()) {
+                    (Some((first, segment)), Some((next, _))) if *next <= earliest => {
+                        Some((*first, segment.path.clone()))
+                    }
+                    _ => None,
+                }
+            };
+            let Some((first, path)) = oldest else { break };
+            for path in [path.with_extension("idx"), path] {
+                match self.disk.remove(&path) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                        return Err(self.io("removing a segment", e));
+                    }
+                    _ => {}
+                }
+            }
+            self.segments
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&first);
+            removed = true;
+        }
+        if removed {
+            self.disk
+                .sync_dir(&self.dir)
+                .map_err(|e| self.io("removing segments", e))?;
+        }
+        Ok(())
+    }
+
+    /// First position, bytes and last append time of each sealed segment, oldest first: what
+    /// retention decides by. The position behind it is the next one's first.
+    pub fn sealed(&self) -> Vec<(u64, u64, Timestamp)> {
+        let segments = self.read_segments();
+        segments
+            .values()
+            .zip(segments.values().skip(1))
+            .map(|(segment, next)| {
+                (
+                    segment.header.first,
+                    next.header.previous_end,
+                    next.header.time,
+                )
+            })
+            .collect()
+    }
+
+    pub(super) fn read_segments(&self) -> std::sync::RwLockReadGuard<'_, Segments> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lists the directory again, for segments that another process made or removed.
+    pub(super) fn reload(&self) -> Result<()> {
+        let earliest = self.reread_earliest()?;
+        let known = self.read_segments().clone();
+        let segments = load(&*self.disk, &self.dir, &self.name, &known, earliest)?;
+        *self
+            .segments
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = segments;
+        Ok(())
+    }
+
+    /// The segment in which `position` lies or will lie, and where its data ends.
+    pub(super) fn segment_of(&self, position: u64, end: &End) -> Option<(Arc<Segment>, u64)> {
+        let segments = self.read_segments();
+        let (first, segment) = segments.range(..=position).next_back()?;
+        let limit = if *first == end.segment {
+            end.bytes
+        } else {
+            segments
+                .range(first + 1..)
+                .next()
+                .map_or(0, |(_, next)| next.header.previous_end)
+        };
+        Some((Arc::clone(segment), limit))
+    }
+
+    pub(super) fn io(&self, what: &str, error: io::Error) -> Error {
+        io_error(what, error).on_topic(&self.name)
+    }
+
+    pub(super) fn corrupt(&self, position: u64, what: &str) -> Error {
+        corrupt(&self.name, position, what)
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Stored bytes are not what was written: what is the first position that they leave in doubt.
+pub(super) fn corrupt(name: &TopicName, position: u64, what: &str) -> Error {
+    let place = Position::new(PartitionId::ONLY, position);
+    Error::new(
+        ErrorKind::Corrupt,
+        Effect::None,
+        Retry::Never,
+        format!(
+            "{what} at position {place}; records before it can be read, restore the rest from a copy"
+        ),
+    )
+    .on_topic(name)
+    .in_partition(PartitionId::ONLY)
+}
+
+fn low_water(value: Option<&[u8]>) -> u64 {
+    value.map_or(0, |bytes| super::frame::u64_at(bytes, 0))
+}
+
+/// Reads the headers of all segments (those of `known` are not read again) and checks that none
+/// is missing above the low-water mark. A last segment without a valid header is left out: it is
+/// the recovery's to judge.
+fn load(
+    disk: &dyn Disk,
+    dir: &Path,
+    name: &TopicName,
+    known: &Segments,
+    earliest: u64,
+) -> Result<Segments> {
+    let fail = |e| io_error("opening the topic's segments", e).on_topic(name);
+    let mut firsts: Vec<u64> = disk
+        .list(dir)
+        .map_err(fail)?
+        .iter()
+        .filter_map(|entry| first_in_name(&entry.name))
+        .collect();
+    firsts.sort_unstable();
+    let last = firsts.last().copied();
+    let mut segments = Segments::new();
+    for first in firsts {
+        if let Some(segment) = known.get(&first) {
+            segments.insert(first, Arc::clone(segment));
+            continue;
+        }
+        let path = path_of(dir, first);
+        let file = match disk.open(&path, OpenMode::Read) {
+            Ok(file) => file,
+            // Retention in another process was faster.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(fail(e)),
+        };
+        match read_header(&*file).map_err(fail)? {
+            Ok(Some(header)) if header.first == first => {
+                segments.insert(first, Arc::new(Segment::new(path, header)));
+            }
+            Err(version) => {
+                return Err(Error::unsupported(format!(
+                    "a segment has format version {version}, this build knows version 1; use a newer build"
+                ))
+                .on_topic(name));
+            }
+            _ if Some(first) == last => {}
+            _ => return Err(corrupt(name, first, "a segment's header is broken")),
+        }
+    }
+    let mut before: Option<&SegmentHeader> = None;
+    for segment in segments.values() {
+        let header = &segment.header;
+        let missing = match before {
+            Some(before) => header.previous != before.first || header.topic != before.topic,
+            None => header.first > earliest,
+        };
+        if missing {
+            let hole = before.map_or(earliest, |before| before.first);
+            return Err(corrupt(name, hole, "a segment is missing after the one"));
+        }
+        before = Some(header);
+    }
+    Ok(segments)
+}
