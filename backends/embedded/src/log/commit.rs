@@ -19,8 +19,9 @@ use super::segment::{
 };
 use super::table::{Ids, Keys, Spot};
 use super::tail::{End, Tail};
-use super::topic::{Place, Topic, io_error};
+use super::topic::{Place, Topic};
 use crate::disk::{DiskFile, OpenMode, Reserved};
+use crate::error::of_io;
 use crate::slot::Slot;
 
 /// Frames from this size on are written from where they were encoded; smaller ones are copied
@@ -863,7 +864,7 @@ impl Writer {
             }
             self.slot.sync()
         };
-        trim().map_err(|e| io_error("closing the log", e).on_topic(&self.topic.name))
+        trim().map_err(|e| of_io("closing the log", e).on_topic(&self.topic.name))
     }
 
     /// Looks whether the active segment on disk is what was written to it; for tests.

@@ -4,6 +4,7 @@ mod asks;
 mod crash;
 mod fault;
 mod front;
+mod golden;
 mod model;
 
 use std::collections::VecDeque;

@@ -11,31 +11,13 @@ use tokio::sync::watch;
 
 use super::options::{Settings, Sizes, TopicId};
 use super::segment::{
-    SEGMENT_HEADER, Segment, SegmentHeader, Segments, first_in_name, is_full, path_of, read_header,
+    SEGMENT_HEADER, Segment, SegmentHeader, Segments, first_in_name, path_of, read_header,
     write_full,
 };
 use super::tail::{End, Tail};
 use crate::disk::{Disk, OpenMode};
+use crate::error::of_io;
 use crate::slot::Slot;
-
-/// What an I/O failure is to a caller: `what` was being done.
-pub(crate) fn io_error(what: &str, error: io::Error) -> Error {
-    let (kind, retry) = match error.kind() {
-        _ if is_full(&error) => (ErrorKind::Blocked, Retry::Backoff),
-        io::ErrorKind::NotFound => (ErrorKind::NotFound, Retry::Never),
-        io::ErrorKind::AlreadyExists => (ErrorKind::AlreadyExists, Retry::Never),
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            (ErrorKind::Denied, Retry::Never)
-        }
-        _ => (ErrorKind::Internal, Retry::Backoff),
-    };
-    let message = if kind == ErrorKind::Blocked {
-        format!("{what} failed for want of room; free some and try again")
-    } else {
-        format!("{what} failed; see the cause")
-    };
-    Error::new(kind, Effect::None, retry, message).with_source(error)
-}
 
 /// An open topic, for reading; [`TopicLog`](super::TopicLog) holds one and writes to it.
 #[derive(Debug)]
@@ -68,7 +50,7 @@ pub(super) struct Foreign {
 pub fn exists(disk: &dyn Disk, root: &Path, name: &TopicName) -> Result<bool> {
     let entries = disk
         .list(root)
-        .map_err(|e| io_error("listing the log's directory", e))?;
+        .map_err(|e| of_io("listing the log's directory", e))?;
     Ok(entries.iter().any(|e| e.dir && e.name == name.as_str()))
 }
 
@@ -84,7 +66,7 @@ pub fn create(
     id: TopicId,
     settings: Settings,
 ) -> Result<()> {
-    let fail = |e| io_error("creating the topic", e).on_topic(name);
+    let fail = |e| of_io("creating the topic", e).on_topic(name);
     if exists(disk, root, name)? {
         return Err(Error::new(
             ErrorKind::AlreadyExists,
@@ -186,7 +168,7 @@ impl Topic {
         let error = if error.kind() == io::ErrorKind::NotFound {
             Error::not_found("there is no such topic; create it first").with_source(error)
         } else {
-            io_error("opening the topic", error)
+            of_io("opening the topic", error)
         };
         error.on_topic(&place.name)
     }
@@ -445,7 +427,7 @@ impl Topic {
     }
 
     pub(super) fn io(&self, what: &str, error: io::Error) -> Error {
-        io_error(what, error).on_topic(&self.name)
+        of_io(what, error).on_topic(&self.name)
     }
 
     pub(super) fn corrupt(&self, position: u64, what: &str) -> Error {
@@ -486,7 +468,7 @@ fn load(
     known: &Segments,
     earliest: u64,
 ) -> Result<Segments> {
-    let fail = |e| io_error("opening the topic's segments", e).on_topic(name);
+    let fail = |e| of_io("opening the topic's segments", e).on_topic(name);
     let mut firsts: Vec<u64> = disk
         .list(dir)
         .map_err(fail)?
