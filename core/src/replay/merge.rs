@@ -1,0 +1,340 @@
+//! Many readers, one sequence: whoever has something is heard next, and nobody waits for another.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_core::Stream;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
+
+use crate::cursor::{Cursor, Frontier};
+use crate::driver::{Fetched, Room, Stop};
+use crate::error::{Error, Operation, Result};
+use crate::pending::BoxFuture;
+use crate::position::PartitionId;
+use crate::recorded::Recorded;
+use crate::signal::Gap;
+use crate::topic::Topic;
+
+use super::heal::{REOPEN_AFTER, pause};
+use super::lane::{Lane, turn};
+use super::track::Track;
+
+/// The most records of one turn: what they cost besides their bytes stays in the cache.
+const ROOM_RECORDS: usize = 1_024;
+/// After so many turns in one poll that had nothing to hand out, others get the thread.
+const QUIET_TURNS: usize = 64;
+
+/// What is next.
+pub(super) enum Next {
+    /// Records wait in front.
+    Records,
+    /// Everything acknowledged before the open has been handed out.
+    CaughtUp,
+    /// Only the cursor moved.
+    Advanced,
+    /// Records are gone.
+    Gap(Gap),
+    /// The range is read.
+    End,
+}
+
+/// The readers of one replay and what they brought.
+///
+/// A lane is in one of three places: under way (a turn in `turns`), in front (its records are
+/// being handed out), or waiting among `turns`' finished ones, in the order in which they finished.
+/// It gets its next turn when its records are handed out, so what is buffered here never exceeds
+/// the rooms given.
+pub(super) struct Merge {
+    topic: Topic,
+    turns: Mutex<FuturesUnordered<BoxFuture<Box<Lane>>>>,
+    stop: watch::Sender<bool>,
+    /// Bytes that all rooms together may have.
+    bytes: usize,
+    /// Bytes of the rooms that are given.
+    given: usize,
+    /// Lanes that are not done.
+    lanes: usize,
+    front: VecDeque<Recorded>,
+    /// The lane whose records are in front; what it said is heard after them.
+    speaker: Option<Box<Lane>>,
+    /// What is to be told before anything else.
+    told: VecDeque<Next>,
+    track: Track,
+    /// Whether its range ends where the topic did at the open.
+    to_end: bool,
+    caught_up: bool,
+    /// The last gap told, so that a reader that was opened again does not tell it again.
+    last_gap: Option<(PartitionId, Frontier)>,
+    over: Option<Result<()>>,
+}
+
+impl Merge {
+    pub(super) fn new(topic: Topic, from: Cursor, stop: &Stop, bytes: usize) -> Self {
+        Self {
+            topic,
+            turns: Mutex::new(FuturesUnordered::new()),
+            stop: watch::Sender::new(false),
+            bytes,
+            given: 0,
+            lanes: 0,
+            front: VecDeque::new(),
+            speaker: None,
+            told: VecDeque::new(),
+            track: Track::new(from),
+            to_end: *stop == Stop::End,
+            caught_up: false,
+            last_gap: None,
+            over: None,
+        }
+    }
+
+    pub(super) fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    pub(super) fn cursor(&self) -> &Cursor {
+        self.track.cursor()
+    }
+
+    pub(super) const fn caught_up(&self) -> bool {
+        self.caught_up
+    }
+
+    /// Takes over lanes whose readers have been opened.
+    pub(super) fn start(&mut self, lanes: Vec<Lane>) {
+        self.lanes += lanes.len();
+        for lane in lanes {
+            self.launch(Box::new(lane), None);
+        }
+    }
+
+    /// The next record that is here already.
+    #[inline]
+    pub(super) fn pop(&mut self) -> Option<Recorded> {
+        let record = self.front.pop_front()?;
+        self.track.handed(record.position());
+        Some(record)
+    }
+
+    /// Everything that is here already, and, where it says no more than that the cursor moved,
+    /// what was said after it.
+    pub(super) fn take(&mut self) -> Vec<Recorded> {
+        let records = Vec::from(std::mem::take(&mut self.front));
+        self.track.handed_all(&records);
+        // The next batch will be about as large as this one.
+        self.front = VecDeque::with_capacity(records.len());
+        if let Some(lane) = self.speaker.take() {
+            self.hear(lane);
+        }
+        while let Some(Next::CaughtUp | Next::Advanced) = self.told.front() {
+            self.told.pop_front();
+        }
+        records
+    }
+
+    /// Waits until something is next. Everything is kept in `self`, so a caller may stop polling
+    /// at any time and come back.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next>> {
+        for _ in 0..QUIET_TURNS {
+            if !self.front.is_empty() {
+                return Poll::Ready(Ok(Next::Records));
+            }
+            if let Some(lane) = self.speaker.take() {
+                self.hear(lane);
+            }
+            if let Some(next) = self.told.pop_front() {
+                return Poll::Ready(Ok(next));
+            }
+            if let Some(over) = &self.over {
+                return Poll::Ready(over.clone().map(|()| Next::End));
+            }
+            let turns = self.turns.get_mut().unwrap_or_else(PoisonError::into_inner);
+            match ready!(std::pin::Pin::new(turns).poll_next(cx)) {
+                Some(lane) => self.listen(lane),
+                None => self.finish(),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// A turn is done: its records come first.
+    fn listen(&mut self, mut lane: Box<Lane>) {
+        self.given = self.given.saturating_sub(lane.room.bytes);
+        if let Some(pinned) = lane.pinned.take() {
+            self.pin(&lane, pinned);
+        }
+        self.front = VecDeque::from(std::mem::take(&mut lane.records));
+        self.speaker = Some(lane);
+    }
+
+    /// Counts in where a reading was pinned; nothing of it has been handed out yet.
+    pub(super) fn pin(&mut self, lane: &Lane, pinned: Cursor) {
+        let Some(partitions) = &lane.range.partitions else {
+            self.track.reset(pinned);
+            return;
+        };
+        for partition in partitions {
+            if let Some(frontier) = pinned.frontier(*partition) {
+                self.track.set(*partition, *frontier);
+            }
+        }
+    }
+
+    /// What a lane said after its records, which have been handed out by now.
+    fn hear(&mut self, mut lane: Box<Lane>) {
+        lane.records = Vec::from(std::mem::take(&mut self.front));
+        let said = std::mem::replace(&mut lane.said, Ok(Fetched::Records));
+        let fetched = match said {
+            Ok(fetched) => fetched,
+            Err(error) if error.is_retryable() => return self.heal(lane, &error),
+            Err(error) => return self.fail(lane.partition, error),
+        };
+        lane.failures = 0;
+        match fetched {
+            Fetched::Records | Fetched::PartitionAdded(_) => {}
+            Fetched::CaughtUp => self.catch_up(),
+            Fetched::Advanced { partition, to } => {
+                self.track.set(partition, to);
+                self.told.push_back(Next::Advanced);
+            }
+            Fetched::Gap {
+                partition,
+                from,
+                to,
+            } => self.tell_gap(Gap {
+                partition,
+                from,
+                to,
+            }),
+            Fetched::PartitionEnded { partition, .. } => {
+                self.track.set(partition, Frontier::Ended);
+                self.told.push_back(Next::Advanced);
+            }
+            Fetched::End => {
+                self.lanes = self.lanes.saturating_sub(1);
+                return;
+            }
+        }
+        self.launch(lane, None);
+    }
+
+    fn tell_gap(&mut self, gap: Gap) {
+        let told = (gap.partition, gap.from);
+        if self.last_gap.replace(told) != Some(told) {
+            self.told.push_back(Next::Gap(gap));
+        }
+    }
+
+    fn catch_up(&mut self) {
+        if !std::mem::replace(&mut self.caught_up, true) {
+            self.told.push_back(Next::CaughtUp);
+        }
+    }
+
+    /// No lane is left.
+    fn finish(&mut self) {
+        self.over = Some(Ok(()));
+        if self.to_end {
+            self.catch_up();
+        }
+    }
+
+    fn heal(&mut self, mut lane: Box<Lane>, error: &Error) {
+        lane.failures = lane.failures.saturating_add(1);
+        let wait = pause(self.topic.bus().clock(), error, lane.failures);
+        tracing::debug!(%error, failures = lane.failures, ?wait, "reading failed; trying again");
+        if lane.reader.is_none() || lane.failures.is_multiple_of(REOPEN_AFTER) {
+            lane.reader = None;
+            // Everything that the lane brought has been handed out, so the cursor is where it is.
+            lane.range.from = match lane.partition {
+                None => self.cursor().clone(),
+                Some(partition) => {
+                    let mut from = lane.range.from.clone();
+                    if let Some(frontier) = self.track.frontier(partition) {
+                        from.set(partition, frontier);
+                    }
+                    from
+                }
+            };
+        }
+        self.launch(lane, Some(wait));
+    }
+
+    fn fail(&mut self, partition: Option<PartitionId>, error: Error) {
+        let error = match partition {
+            Some(partition) => error.in_partition(partition),
+            None => error,
+        };
+        self.over = Some(Err(self.topic.place(error, Operation::Read)));
+        // Nothing is read in vain behind the error.
+        self.turns
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
+    /// Gives a lane its next turn and its share of the room.
+    fn launch(&mut self, mut lane: Box<Lane>, pause: Option<Duration>) {
+        let share = self.bytes / self.lanes.max(1);
+        let bytes = share.min(self.bytes.saturating_sub(self.given)).max(1);
+        self.given += bytes;
+        lane.room = Room {
+            records: ROOM_RECORDS,
+            bytes,
+        };
+        let turn = turn(self.topic.clone(), lane, pause, self.stop.subscribe());
+        self.turns
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Box::pin(turn));
+    }
+
+    /// Ends all readers within `grace`, together.
+    pub(super) async fn close(mut self, grace: Duration) -> Result<()> {
+        self.stop.send_replace(true);
+        let turns = std::mem::take(self.turns.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let clock = self.topic.bus().clock().clone();
+        let ends: FuturesUnordered<BoxFuture<Result<()>>> = FuturesUnordered::new();
+        if let Some(reader) = self.speaker.take().and_then(|lane| lane.reader) {
+            ends.push(Box::pin(async move { reader.close(grace).await }));
+        }
+        for turn in turns {
+            ends.push(Box::pin(async move {
+                match turn.await.reader {
+                    Some(reader) => reader.close(grace).await,
+                    None => Ok(()),
+                }
+            }));
+        }
+        let all = async {
+            let mut ends = ends;
+            let mut result = Ok(());
+            while let Some(end) =
+                std::future::poll_fn(|cx| std::pin::Pin::new(&mut ends).poll_next(cx)).await
+            {
+                result = result.and(end);
+            }
+            result
+        };
+        // Readers that have not ended by then end by being dropped.
+        let result = clock.timeout(grace, all).await.unwrap_or(Ok(()));
+        result.map_err(|e| self.topic.place(e, Operation::Close))
+    }
+}
+
+impl fmt::Debug for Merge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Merge")
+            .field("topic", self.topic.name())
+            .field("lanes", &self.lanes)
+            .field("front", &self.front.len())
+            .field("caught_up", &self.caught_up)
+            .field("cursor", self.cursor())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,92 @@
+//! The cursor of what has been handed out.
+
+use std::sync::OnceLock;
+
+use crate::cursor::{Cursor, Frontier};
+use crate::position::{PartitionId, Position};
+use crate::recorded::Recorded;
+
+/// Follows what is handed out: a few nanoseconds per record, the cursor itself only when asked.
+#[derive(Debug)]
+pub(super) struct Track {
+    /// Where everything but the last partition's newest record is counted in.
+    base: Cursor,
+    /// The newest record.
+    last: Option<Position>,
+    /// Made when asked for, forgotten when it is no longer true.
+    shown: OnceLock<Cursor>,
+}
+
+impl Track {
+    pub(super) fn new(base: Cursor) -> Self {
+        Self {
+            base,
+            last: None,
+            shown: OnceLock::new(),
+        }
+    }
+
+    /// One record was handed out.
+    #[inline]
+    pub(super) fn handed(&mut self, position: Option<Position>) {
+        let Some(position) = position else { return };
+        if self
+            .last
+            .is_some_and(|last| last.partition() != position.partition())
+        {
+            self.fold();
+        }
+        self.last = Some(position);
+        self.forget();
+    }
+
+    /// These were handed out.
+    pub(super) fn handed_all(&mut self, records: &[Recorded]) {
+        for record in records {
+            self.handed(record.position());
+        }
+    }
+
+    /// A partition's frontier moved without a record, or became known.
+    pub(super) fn set(&mut self, partition: PartitionId, frontier: Frontier) {
+        self.fold();
+        self.base.set(partition, frontier);
+        self.forget();
+    }
+
+    /// Starts anew from a cursor.
+    pub(super) fn reset(&mut self, base: Cursor) {
+        *self = Self::new(base);
+    }
+
+    /// How far a partition has been handed out.
+    pub(super) fn frontier(&self, partition: PartitionId) -> Option<Frontier> {
+        match self.last {
+            Some(last) if last.partition() == partition => Some(Frontier::after(last)),
+            _ => self.base.frontier(partition).copied(),
+        }
+    }
+
+    pub(super) fn cursor(&self) -> &Cursor {
+        self.shown.get_or_init(|| {
+            let mut cursor = self.base.clone();
+            if let Some(last) = self.last {
+                cursor.set(last.partition(), Frontier::after(last));
+            }
+            cursor
+        })
+    }
+
+    #[inline]
+    fn forget(&mut self) {
+        if self.shown.get().is_some() {
+            self.shown = OnceLock::new();
+        }
+    }
+
+    fn fold(&mut self) {
+        if let Some(last) = self.last.take() {
+            self.base.set(last.partition(), Frontier::after(last));
+        }
+    }
+}
