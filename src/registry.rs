@@ -125,7 +125,16 @@ impl Registry {
 /// The backends whose features are enabled.
 impl Default for Registry {
     fn default() -> Self {
-        Self::empty()
+        let registry = Self::empty();
+        #[cfg(feature = "embedded")]
+        let registry = registry
+            .with("file", |address| async move {
+                annals_embedded::connect(&address)
+            })
+            .with("memory", |address| async move {
+                annals_embedded::connect(&address)
+            });
+        registry
     }
 }
 

@@ -1,10 +1,32 @@
-//! The embedded log of annals.
+#![doc = include_str!("../README.md")]
 
-pub mod config;
+mod admin;
+mod append;
+mod backend;
+mod config;
 pub mod disk;
 mod error;
 mod groups;
 pub mod log;
+mod memory;
+mod read;
+mod retention;
+mod root;
 pub mod slot;
 
+use annals_core::{Address, Bus, Result};
+
+pub use backend::{Builder, Embedded};
+pub use config::{Config, Place};
 pub use groups::Groups;
+pub use memory::Memory;
+
+/// Connects to the log that an address names: `file:PATH`, `memory:` or `memory:NAME`, with the
+/// options of [`Config`].
+///
+/// # Errors
+/// `Config`, saying what is wrong with the address. Whether the directory can be used is seen by
+/// the first call that does.
+pub fn connect(address: &Address) -> Result<Bus> {
+    Ok(Bus::new(Builder::new(Config::of(address)?).build()?))
+}

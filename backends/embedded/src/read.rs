@@ -1,0 +1,457 @@
+//! Reading: cursors of the contract into positions, and a reader over the engine's scan.
+
+mod wait;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annals_core::driver::{Fetched, Opened, ReadRange, Reader, Reserved, Room, Stop};
+use annals_core::{
+    Cursor, Effect, Error, ErrorKind, Frontier, Origin, PartitionId, Position, Recorded, Rest,
+    Result, Retry, Start, Timestamp, TopicName,
+};
+use async_trait::async_trait;
+use tokio::task::JoinHandle;
+
+use crate::append::incarnation;
+use crate::error::blocking;
+use crate::log::{End, Fetch, Scan, StopAt, Topic, TopicId};
+use crate::root::Root;
+use wait::Waiter;
+
+/// What one step of reading takes from the shared budget.
+const STEP: usize = 512 << 10;
+
+fn origin(scheme: &str, topic: &Topic) -> Arc<Origin> {
+    Arc::new(Origin {
+        scheme: scheme.into(),
+        topic: topic.name().clone(),
+        incarnation: incarnation(topic.id()),
+    })
+}
+
+fn at(number: u64) -> Position {
+    Position::new(PartitionId::ONLY, number)
+}
+
+/// Everything before position `next` has been read.
+pub(crate) fn before(next: u64) -> Frontier {
+    match next.checked_sub(1) {
+        None => Frontier::Start,
+        Some(last) => Frontier::after(at(last)),
+    }
+}
+
+pub(crate) fn cursor(scheme: &str, topic: &Topic, frontier: Frontier) -> Cursor {
+    match frontier {
+        Frontier::Start => Cursor::start(origin(scheme, topic)),
+        frontier => Cursor::new(
+            origin(scheme, topic),
+            [(PartitionId::ONLY, frontier)],
+            Rest::FromStart,
+        ),
+    }
+}
+
+/// Refuses a cursor of another backend, topic or incarnation.
+pub(crate) fn check_origin(
+    cursor: &Cursor,
+    scheme: &str,
+    topic: &TopicName,
+    id: TopicId,
+) -> Result<()> {
+    let of = cursor.origin();
+    let why = if *of.scheme != *scheme {
+        format!("the cursor belongs to the backend {:?}", of.scheme)
+    } else if of.topic != *topic {
+        format!("the cursor belongs to the topic \"{}\"", of.topic)
+    } else if of.incarnation != incarnation(id) {
+        "the cursor belongs to an earlier topic of this name; it was deleted and made anew"
+            .to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Error::config(format!(
+        "{why}; start at Beginning or Earliest"
+    )))
+}
+
+/// The frontier that a cursor has here; a partition that it leaves out has nothing to read.
+pub(crate) fn frontier(cursor: &Cursor) -> Option<Frontier> {
+    match (cursor.frontier(PartitionId::ONLY), cursor.rest()) {
+        (Some(frontier), _) => Some(*frontier),
+        (None, Rest::FromStart) => Some(Frontier::Start),
+        (None, Rest::Outside) => None,
+    }
+}
+
+/// The first position behind a place in the topic; `None` where only a moment is known.
+pub(crate) fn next_of(position: &Position) -> Result<u64> {
+    position
+        .number_u64()
+        .filter(|_| position.partition() == PartitionId::ONLY)
+        .map(|number| number.saturating_add(1))
+        .ok_or_else(|| Error::config("the cursor's position is not one of this topic's"))
+}
+
+pub(crate) async fn locate(
+    root: &Arc<Root>,
+    scheme: &'static str,
+    topic: &TopicName,
+    start: &Start,
+) -> Result<Cursor> {
+    let topic = root.topic(topic).await?;
+    let start = start.clone();
+    blocking(move || {
+        let place = match start {
+            Start::Beginning => Frontier::Start,
+            Start::Earliest => Frontier::EARLIEST,
+            Start::Latest => before(topic.refresh()?.next),
+            Start::Since(time) => Frontier::Since(time),
+            Start::After(cursor) => {
+                check_origin(&cursor, scheme, topic.name(), topic.id())?;
+                return Ok(cursor);
+            }
+        };
+        Ok(cursor(scheme, &topic, place))
+    })
+    .await
+}
+
+pub(crate) async fn open(
+    root: &Arc<Root>,
+    scheme: &'static str,
+    name: &TopicName,
+    range: &ReadRange,
+) -> Result<Opened> {
+    let topic = root.topic(name).await?;
+    let gone = root.open(name).gone();
+    let range = range.clone();
+    let root = Arc::clone(root);
+    blocking(move || {
+        check_origin(&range.from, scheme, topic.name(), topic.id())?;
+        let end = topic.refresh()?;
+        let listed = |ids: &Vec<PartitionId>| ids.contains(&PartitionId::ONLY);
+        let wanted = range.partitions.as_ref().is_none_or(listed);
+        let place = frontier(&range.from).filter(|place| wanted && *place != Frontier::Ended);
+        let (stop, before_time, until) = stop_at(&range.stop, scheme, &topic, &end)?;
+        let (scan, from, lenient) = match place {
+            None => (None, range.from.clone(), false),
+            Some(Frontier::Since(time)) => {
+                let scan = Scan::since(Arc::clone(&topic), time, stop)?;
+                let first = scan.next_position();
+                // A moment to come stays one: what is stored before it is not to be read.
+                let pinned = if first < end.next {
+                    before(first)
+                } else {
+                    Frontier::Since(time)
+                };
+                (Some(scan), cursor(scheme, &topic, pinned), true)
+            }
+            Some(Frontier::After { position, .. }) => {
+                let scan = Scan::new(Arc::clone(&topic), next_of(&position)?, stop);
+                (Some(scan), range.from.clone(), false)
+            }
+            Some(_) => (
+                Some(Scan::new(Arc::clone(&topic), 0, stop)),
+                range.from.clone(),
+                false,
+            ),
+        };
+        let scan = match (scan, &range.key) {
+            (Some(scan), Some(key)) => Some(scan.of_key(key.clone())),
+            (scan, _) => scan,
+        };
+        let told = scan.as_ref().map_or(0, Scan::next_position);
+        let reader = LogReader {
+            _root: root,
+            waiter: Waiter::new(&topic, gone)?,
+            topic,
+            budget: range.budget.clone(),
+            state: scan.map_or(State::Done, State::Idle),
+            ready: Vec::new(),
+            taken: 0,
+            permit: None,
+            after: None,
+            lenient,
+            before_time,
+            caught_up: false,
+            open_end: end.next,
+            next: told,
+            told,
+        };
+        Ok(Opened {
+            reader: Box::new(reader),
+            from,
+            until,
+        })
+    })
+    .await
+}
+
+type Stops = (StopAt, Option<Timestamp>, Option<Cursor>);
+
+fn stop_at(stop: &Stop, scheme: &str, topic: &Topic, end: &End) -> Result<Stops> {
+    Ok(match stop {
+        Stop::Never => (StopAt::Never, None, None),
+        Stop::End => (
+            StopAt::Position(end.next),
+            None,
+            Some(cursor(scheme, topic, before(end.next))),
+        ),
+        Stop::Before(time) => (StopAt::Time(*time), Some(*time), None),
+        Stop::Through(through) => {
+            check_origin(through, scheme, topic.name(), topic.id())?;
+            let until = Some(through.clone());
+            match frontier(through) {
+                Some(Frontier::Start) | None => (StopAt::Position(0), None, until),
+                Some(Frontier::After { position, .. }) => {
+                    (StopAt::Position(next_of(&position)?), None, until)
+                }
+                Some(Frontier::Since(time)) => (StopAt::Time(time), Some(time), until),
+                Some(Frontier::Ended) => {
+                    return Err(Error::config(
+                        "a topic of the embedded log never ends; stop at a position, a time or its end now",
+                    ));
+                }
+            }
+        }
+    })
+}
+
+/// An open reading.
+struct LogReader {
+    /// Keeps the log open for as long as somebody reads.
+    _root: Arc<Root>,
+    topic: Arc<Topic>,
+    waiter: Waiter,
+    budget: annals_core::driver::Budget,
+    state: State,
+    /// What a step brought and nobody took yet, from `taken` on.
+    ready: Vec<Recorded>,
+    taken: usize,
+    permit: Option<Reserved>,
+    /// What the step had to say behind its records.
+    after: Option<Result<Fetch>>,
+    /// A gap before the first record is no news: the reading began at the oldest record.
+    lenient: bool,
+    before_time: Option<Timestamp>,
+    caught_up: bool,
+    open_end: u64,
+    /// Everything before it has been read.
+    next: u64,
+    /// Everything before it is known to the caller.
+    told: u64,
+}
+
+struct Step {
+    scan: Scan,
+    records: Vec<Recorded>,
+    result: Result<Fetch>,
+}
+
+/// The scan is here, or with a blocking job that a dropped `fetch` may have left behind.
+enum State {
+    Idle(Scan),
+    Busy(JoinHandle<Step>),
+    Done,
+}
+
+impl LogReader {
+    /// One step of the scan, from wherever a dropped call left it.
+    async fn step(&mut self, room: Room) -> Result<()> {
+        if let State::Idle(_) = self.state {
+            let permit = self.budget.reserve(STEP.min(room.bytes.max(1))).await;
+            self.permit = Some(permit);
+            let mut records = std::mem::take(&mut self.ready);
+            self.taken = 0;
+            if let State::Idle(mut scan) = std::mem::replace(&mut self.state, State::Done) {
+                self.state = State::Busy(tokio::task::spawn_blocking(move || {
+                    let result = scan.fetch(room, &mut records);
+                    Step {
+                        scan,
+                        records,
+                        result,
+                    }
+                }));
+            }
+        }
+        if let State::Busy(job) = &mut self.state {
+            let step = job.await.map_err(|e| {
+                Error::new(
+                    ErrorKind::Internal,
+                    Effect::None,
+                    Retry::Never,
+                    "a reading step did not end; its runtime is shutting down, or it panicked",
+                )
+                .with_source(e)
+            });
+            let step = match step {
+                Ok(step) => step,
+                Err(e) => {
+                    self.state = State::Done;
+                    return Err(e);
+                }
+            };
+            self.next = step.scan.next_position();
+            self.ready = step.records;
+            self.taken = 0;
+            self.after = Some(step.result);
+            self.state = State::Idle(step.scan);
+        }
+        Ok(())
+    }
+
+    /// Hands out what is ready, as far as there is room; whether anything is left.
+    fn hand_out(&mut self, room: Room, out: &mut Vec<Recorded>) -> bool {
+        if room.is_none() {
+            return self.taken < self.ready.len();
+        }
+        let (mut records, mut bytes) = (0, 0);
+        let waiting = self.ready.get(self.taken..).unwrap_or_default();
+        for record in waiting {
+            let len = record.len_bytes();
+            if records == room.records || (records > 0 && bytes + len > room.bytes) {
+                break;
+            }
+            records += 1;
+            bytes += len;
+        }
+        if self.taken == 0 && records == self.ready.len() {
+            out.append(&mut self.ready);
+        } else {
+            out.extend(waiting.iter().take(records).cloned());
+            self.taken += records;
+            if self.taken == self.ready.len() {
+                self.ready.clear();
+                self.taken = 0;
+            }
+        }
+        if let Some(last) = out.last().filter(|_| records > 0)
+            && let Some(position) = last.position()
+            && let Some(number) = position.number_u64()
+        {
+            self.told = number.saturating_add(1);
+        }
+        if self.ready.is_empty() {
+            self.permit = None;
+            return false;
+        }
+        true
+    }
+
+    /// What there is to say besides records; `None`: go on.
+    fn signal(&mut self, fetch: Fetch) -> Option<Fetched> {
+        match fetch {
+            Fetch::Gap { from, to } => {
+                self.told = self.told.max(to);
+                if self.lenient {
+                    return None;
+                }
+                Some(Fetched::Gap {
+                    partition: PartitionId::ONLY,
+                    from: before(from),
+                    to: Some(at(to)),
+                })
+            }
+            Fetch::End => {
+                self.state = State::Done;
+                None
+            }
+            Fetch::More | Fetch::CaughtUp => {
+                self.lenient = false;
+                None
+            }
+        }
+    }
+
+    fn advanced(&mut self) -> Option<Fetched> {
+        if self.told >= self.next {
+            return None;
+        }
+        self.told = self.next;
+        Some(Fetched::Advanced {
+            partition: PartitionId::ONLY,
+            to: before(self.next),
+        })
+    }
+}
+
+#[async_trait]
+impl Reader for LogReader {
+    async fn fetch(&mut self, room: Room, out: &mut Vec<Recorded>) -> Result<Fetched> {
+        loop {
+            let had = out.len();
+            let left = self.hand_out(room, out);
+            if out.len() > had {
+                self.lenient = false;
+                return Ok(Fetched::Records);
+            }
+            if left {
+                // Records come before what follows them, and there is no room.
+                std::future::pending::<()>().await;
+            }
+            match self.after.take() {
+                Some(Err(e)) => return Err(e),
+                Some(Ok(fetch)) => {
+                    if let Some(signal) = self.signal(fetch) {
+                        return Ok(signal);
+                    }
+                    if !self.caught_up && self.next >= self.open_end {
+                        if let Some(advanced) = self.advanced() {
+                            self.after = Some(Ok(fetch));
+                            return Ok(advanced);
+                        }
+                        self.caught_up = true;
+                        self.after = Some(Ok(fetch));
+                        return Ok(Fetched::CaughtUp);
+                    }
+                    if fetch == Fetch::More && room.is_none() {
+                        // There are records, and no room: what comes behind them has to wait.
+                        std::future::pending::<()>().await;
+                    }
+                    if fetch == Fetch::CaughtUp {
+                        if let Some(advanced) = self.advanced() {
+                            self.after = Some(Ok(fetch));
+                            return Ok(advanced);
+                        }
+                        if self
+                            .before_time
+                            .is_some_and(|time| self.topic.disk().now() >= time)
+                        {
+                            self.state = State::Done;
+                        } else {
+                            // Taken back first: a call that is dropped while it waits waits again.
+                            self.after = Some(Ok(fetch));
+                            self.waiter.beyond(self.next).await?;
+                            self.after = None;
+                        }
+                    }
+                }
+                None => {}
+            }
+            match self.state {
+                State::Done => return Ok(self.advanced().unwrap_or(Fetched::End)),
+                State::Idle(_) | State::Busy(_) => self.step(room).await?,
+            }
+        }
+    }
+
+    async fn close(self: Box<Self>, _grace: Duration) -> Result<()> {
+        if let State::Busy(job) = self.state {
+            // It ends by itself and touches nothing but memory.
+            drop(job);
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for LogReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogReader")
+            .field("topic", self.topic.name())
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
+}

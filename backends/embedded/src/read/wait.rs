@@ -1,0 +1,91 @@
+//! Waiting for a topic to grow, whoever writes it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use annals_core::{Error, Result};
+use tokio::sync::{Notify, watch};
+
+use crate::disk::DiskWatch;
+use crate::error::{blocking, of_io};
+use crate::log::{End, Topic};
+
+/// How long it waits at most before it looks again: at the clock, and at a topic that another
+/// process may have deleted.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Waits for records behind a position.
+pub(super) struct Waiter {
+    topic: Arc<Topic>,
+    ends: watch::Receiver<End>,
+    gone: watch::Receiver<bool>,
+    /// Where another process writes: a watch on its `tail`.
+    tail: Option<(Box<dyn DiskWatch>, Arc<Notify>)>,
+}
+
+impl Waiter {
+    /// Blocks.
+    pub(super) fn new(topic: &Arc<Topic>, gone: watch::Receiver<bool>) -> Result<Self> {
+        let tail = if topic.is_written_here() {
+            None
+        } else {
+            let notify = Arc::new(Notify::new());
+            let wake = Arc::clone(&notify);
+            let watch = topic
+                .disk()
+                .watch(
+                    &topic.dir().join("tail"),
+                    Arc::new(move || wake.notify_one()),
+                )
+                .map_err(|e| of_io("watching the topic", e))?;
+            Some((watch, notify))
+        };
+        Ok(Self {
+            topic: Arc::clone(topic),
+            ends: topic.watch(),
+            gone,
+            tail,
+        })
+    }
+
+    /// Returns when there may be records at or behind `next`, or after a second.
+    ///
+    /// # Cancel safety
+    /// Dropping it stops waiting and has no other effect.
+    pub(super) async fn beyond(&mut self, next: u64) -> Result<()> {
+        if *self.gone.borrow() {
+            return Err(Error::closed(
+                "the topic was deleted, or the log closed, while it was being read",
+            ));
+        }
+        let Some((_, notify)) = &self.tail else {
+            let grown = self.ends.wait_for(|end| end.next > next);
+            tokio::select! {
+                _ = grown => {}
+                _ = self.gone.changed() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            return Ok(());
+        };
+        let timed_out = tokio::select! {
+            () = notify.notified() => false,
+            _ = self.gone.changed() => false,
+            () = tokio::time::sleep(LOOK) => true,
+        };
+        if timed_out {
+            let topic = Arc::clone(&self.topic);
+            let there = blocking(move || match topic.disk().list(topic.dir()) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+                Err(e) => Err(of_io("looking for the topic", e)),
+                Ok(_) => Ok(true),
+            })
+            .await?;
+            if !there {
+                return Err(Error::not_found(
+                    "the topic was deleted while it was being read",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
