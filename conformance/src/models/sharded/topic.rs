@@ -1,0 +1,241 @@
+//! One topic of the sharded log: its shards and their lineage.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use annals_core::capability::Retention;
+use annals_core::driver::{Lease, Partition};
+use annals_core::{
+    Cursor, Error, Frontier, Group, Origin, PartitionId, Position, Record, Rest, Result, Start,
+    Stored, Timestamp,
+};
+
+use super::shard::Shard;
+use crate::models::leases::Table;
+
+/// Between two records' numbers, so that nobody counts on neighbours.
+const STRIDE: u64 = 7;
+
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) incarnation: Arc<str>,
+    pub(super) retention: Retention,
+    pub(super) groups: BTreeMap<Group, Table>,
+    shards: BTreeMap<PartitionId, Shard>,
+    /// How many records were ever stored, in all shards.
+    stored: u64,
+    trimmed_by_hand: bool,
+}
+
+impl Topic {
+    pub(super) fn new(incarnation: Arc<str>, retention: Retention, shards: u32) -> Self {
+        let width = u64::MAX / u64::from(shards.max(1));
+        let mut topic = Self {
+            incarnation,
+            retention,
+            groups: BTreeMap::new(),
+            shards: BTreeMap::new(),
+            stored: 0,
+            trimmed_by_hand: false,
+        };
+        for n in 0..u64::from(shards.max(1)) {
+            let to = if n + 1 == u64::from(shards.max(1)) {
+                u64::MAX
+            } else {
+                (n + 1) * width - 1
+            };
+            topic.open_shard(n * width..=to, Vec::new());
+        }
+        topic
+    }
+
+    pub(super) fn kept_for(&self) -> Retention {
+        if self.trimmed_by_hand {
+            return Retention::Bytes(0);
+        }
+        self.retention
+    }
+
+    pub(super) fn shard(&self, id: PartitionId) -> Option<&Shard> {
+        self.shards.get(&id)
+    }
+
+    pub(super) fn listed(&self) -> Vec<Partition> {
+        let listed = self.shards.values().filter(|shard| !shard.expired);
+        listed.map(Shard::listed).collect()
+    }
+
+    pub(super) fn shard_of(&self, hash: u64) -> Result<PartitionId> {
+        self.shards
+            .values()
+            .find(|shard| shard.closed.is_none() && shard.hashes.contains(&hash))
+            .map(|shard| shard.id)
+            .ok_or_else(|| Error::not_found("no open shard takes this key"))
+    }
+
+    /// A record without a key goes anywhere.
+    pub(super) fn store(&mut self, now: Timestamp, record: &Record) -> Result<Stored> {
+        let hash = record
+            .key_bytes()
+            .map_or_else(|| hash(&self.stored.to_le_bytes()), |key| hash(key));
+        let id = self.shard_of(hash)?;
+        let position = Position::wide(id, [0, 0, 1, (self.stored + 1) * STRIDE], 0);
+        self.stored += 1;
+        self.open(id)?.store(now, position, record)
+    }
+
+    pub(super) fn split(
+        &mut self,
+        now: Timestamp,
+        id: PartitionId,
+    ) -> Result<(PartitionId, PartitionId)> {
+        let shard = self.open(id)?;
+        let (from, to) = (*shard.hashes.start(), *shard.hashes.end());
+        if from == to {
+            return Err(Error::config("this shard is too small to be split"));
+        }
+        let middle = from + (to - from) / 2;
+        shard.closed = Some(now);
+        let low = self.open_shard(from..=middle, vec![id]);
+        let high = self.open_shard(middle + 1..=to, vec![id]);
+        self.name_children(&[id], &[low, high]);
+        Ok((low, high))
+    }
+
+    pub(super) fn merge(
+        &mut self,
+        now: Timestamp,
+        one: PartitionId,
+        other: PartitionId,
+    ) -> Result<PartitionId> {
+        let a = self.open(one)?.hashes.clone();
+        let b = self.open(other)?.hashes.clone();
+        let (low, high) = if a.start() < b.start() {
+            (a, b)
+        } else {
+            (b, a)
+        };
+        if low.end().checked_add(1) != Some(*high.start()) {
+            return Err(Error::config("these shards are no neighbours"));
+        }
+        for id in [one, other] {
+            self.open(id)?.closed = Some(now);
+        }
+        let child = self.open_shard(*low.start()..=*high.end(), vec![one, other]);
+        self.name_children(&[one, other], &[child]);
+        Ok(child)
+    }
+
+    fn open(&mut self, id: PartitionId) -> Result<&mut Shard> {
+        match self.shards.get_mut(&id) {
+            Some(shard) if shard.closed.is_none() => Ok(shard),
+            Some(_) => Err(Error::config(format!("shard {id} is closed"))),
+            None => Err(Error::not_found(format!("there is no shard {id}"))),
+        }
+    }
+
+    fn open_shard(
+        &mut self,
+        hashes: std::ops::RangeInclusive<u64>,
+        parents: Vec<PartitionId>,
+    ) -> PartitionId {
+        let id = PartitionId::new(self.shards.len() as u64);
+        self.shards.insert(id, Shard::new(id, hashes, parents));
+        id
+    }
+
+    fn name_children(&mut self, parents: &[PartitionId], children: &[PartitionId]) {
+        for id in parents {
+            if let Some(parent) = self.shards.get_mut(id) {
+                parent.children = children.to_vec();
+            }
+        }
+    }
+
+    pub(super) fn children_of(&self, shard: &Shard) -> Arc<[Partition]> {
+        let children = shard.children.iter().filter_map(|id| self.shard(*id));
+        children.map(Shard::listed).collect()
+    }
+
+    pub(super) fn locate(&self, origin: Arc<Origin>, start: &Start) -> Cursor {
+        let listed = self.shards.values().filter(|shard| !shard.expired);
+        let places: Vec<_> = match start {
+            Start::Beginning => Vec::new(),
+            Start::Earliest => listed.map(|s| (s.id, Frontier::EARLIEST)).collect(),
+            Start::Since(time) => listed.map(|s| (s.id, Frontier::Since(*time))).collect(),
+            // Shards that are made later are read from their start.
+            Start::Latest | Start::After(_) => listed
+                .filter(|shard| shard.closed.is_none())
+                .map(|shard| {
+                    let end = shard.last().map_or(Frontier::Start, Frontier::after);
+                    (shard.id, end)
+                })
+                .collect(),
+        };
+        Cursor::new(origin, places, Rest::FromStart)
+    }
+
+    /// Whether `ancestor` lies before a shard that `cursor` names.
+    pub(super) fn is_before(&self, ancestor: PartitionId, cursor: &Cursor) -> bool {
+        let mut line: Vec<PartitionId> = cursor.places().map(|(id, _)| id).collect();
+        while let Some(id) = line.pop() {
+            let parents = self.shard(id).map_or(&[][..], |shard| &shard.parents);
+            if parents.contains(&ancestor) {
+                return true;
+            }
+            line.extend(parents);
+        }
+        false
+    }
+
+    /// The rows of a group that starts at `cursor`: the shards it names, and where it names none
+    /// (the beginning) the roots.
+    pub(super) fn first_rows(&self, cursor: &Cursor) -> Vec<Lease> {
+        let named = |id: PartitionId| cursor.frontier(id).copied();
+        self.shards
+            .values()
+            .filter_map(|shard| {
+                let at = match named(shard.id) {
+                    Some(at) => at,
+                    None if cursor.places().len() == 0 && shard.parents.is_empty() => {
+                        Frontier::Start
+                    }
+                    None => return None,
+                };
+                let parents = shard.parents.iter().copied();
+                Some(Lease {
+                    partition: shard.id,
+                    owner: None,
+                    counter: 0,
+                    at,
+                    parents: parents.filter(|id| named(*id).is_some()).collect(),
+                    attempts: 0,
+                })
+            })
+            .collect()
+    }
+
+    pub(super) fn retain(&mut self, now: Timestamp) {
+        let retention = self.retention;
+        for shard in self.shards.values_mut() {
+            shard.retain(now, retention);
+        }
+    }
+
+    pub(super) fn trim_to(&mut self, keep: usize) {
+        self.trimmed_by_hand = true;
+        for shard in self.shards.values_mut() {
+            shard.trim_to(keep);
+        }
+    }
+}
+
+/// FNV-1a with a last stir, so that short keys reach all shards.
+pub(super) fn hash(key: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in key {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash ^ (hash >> 33)
+}
