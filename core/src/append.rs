@@ -23,6 +23,7 @@ use crate::position::Position;
 use crate::record::Key;
 use crate::topic::Topic;
 
+pub(crate) use check::check_record;
 use lanes::Lanes;
 use progress::Progress;
 use retry::{Pauses, Repeats};
@@ -149,6 +150,12 @@ impl Append {
     /// `Unknown` with `Timeout`. Unset: no limit but the backend's own and the retry budget.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.0.set(|a| a.options.deadline = Some(deadline));
+        self
+    }
+
+    /// For how long failing records are tried again.
+    pub(crate) fn retry_for(mut self, retry_for: Duration) -> Self {
+        self.0.set(|a| a.retry_for = retry_for);
         self
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod address;
 mod append;
+mod appender;
 mod batch;
 mod bus;
 pub mod capability;
@@ -26,6 +27,7 @@ mod topic;
 
 pub use address::Address;
 pub use append::Append;
+pub use appender::{Appender, Full, OpenAppender, Permit, Ticket};
 pub use batch::{Batch, Submission};
 pub use bus::Bus;
 pub use capability::{Capabilities, Need};

@@ -249,6 +249,11 @@ impl AppendError {
         self.0.batch.select((0..self.0.batch.len()).filter(open))
     }
 
+    /// The records as they were appended.
+    pub(crate) fn batch(&self) -> &Batch {
+        &self.0.batch
+    }
+
     /// The error in one.
     pub fn error(&self) -> &Error {
         &self.0.error

@@ -1,6 +1,11 @@
 //! The rules of appending, each against a backend that answers as the rule's case needs it.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::unchecked_time_subtraction,
+    reason = "a test may panic"
+)]
 
 mod scripted;
 

@@ -1,6 +1,11 @@
 //! A backend that answers as it is told, request by request, and remembers what it was sent.
 
-#![allow(dead_code, reason = "each test binary uses its part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test binary uses its part of it"
+)]
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -137,7 +142,7 @@ impl Scripted {
 /// `a1`: value `a1`, key `a`; `-1`: no key.
 pub fn record(name: &str) -> Record {
     let record = Record::new(name);
-    match &name[..1] {
+    match name.split_at(1).0 {
         "-" => record,
         key => record.key(key),
     }
