@@ -26,6 +26,7 @@ use crate::topic::Topic;
 
 pub(crate) use ledger::{Handout, closed};
 pub use open::OpenSubscription;
+pub(crate) use pause::Pause;
 pub(crate) use session::{Next, Session};
 pub(crate) use stay::Gone;
 pub use verdict::Verdict;
