@@ -1,12 +1,12 @@
-//! The main job on real data: 20,000 flights are appended durably, replayed into a read model, and
-//! the model is rebuilt as of a moment in the middle.
+//! The main job on real data: 20,000 flights are appended durably, replayed, rebuilt as of a
+//! moment, and fanned out to two groups, one of which dies half-way and goes on.
 //!
 //! `cargo run --release --example flights [-- --url URL]`
 //!
 //! Exits with 1 when one of its own checks fails.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
 use std::time::{Duration, Instant};
 
@@ -94,6 +94,38 @@ async fn main() -> Result<(), Box<dyn Error>> {
         "the model as of the middle is that of the first half",
     )?;
 
+    // Two groups, each of which sees every flight. One dies half-way, with deliveries in flight.
+    let mut boards = Seen::default();
+    work(&topic, "boards", &mut boards, lines.len(), false).await?;
+    let mut statistics = Seen::default();
+    let repeatable = work(&topic, "statistics", &mut statistics, lines.len() / 2, true).await?;
+    work(&topic, "statistics", &mut statistics, lines.len(), false).await?;
+
+    println!(
+        "\n{:<12} {:>9} {:>9} {:>9} {:>9}",
+        "group", "handed", "distinct", "lost", "repeated"
+    );
+    for (group, seen) in [("boards", &boards), ("statistics", &statistics)] {
+        let (lost, repeated) = (lines.len() - seen.flights.len(), seen.repeated());
+        println!(
+            "{group:<12} {:>9} {:>9} {lost:>9} {repeated:>9}",
+            seen.handed,
+            seen.flights.len()
+        );
+    }
+    check(boards.flights.len() == lines.len(), "boards lost none")?;
+    check(
+        statistics.flights.len() == lines.len(),
+        "statistics lost none, although it died",
+    )?;
+    check(
+        statistics.repeated() <= repeatable,
+        &format!(
+            "it was handed again at most what was in flight plus what was settled within the \
+             commit interval ({repeatable})"
+        ),
+    )?;
+
     table(&rebuilt);
     bus.close(Duration::from_secs(5)).await?;
     Ok(())
@@ -105,7 +137,10 @@ async fn fresh_topic(bus: &Bus) -> annals::Result<Topic> {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    bus.topic(TOPIC).create_if_missing().await
+    bus.topic(TOPIC)
+        .create_if_missing()
+        .groups(["boards", "statistics"])
+        .await
 }
 
 /// Appends flights in batches, the number of each as its id, and keeps the live model.
@@ -150,6 +185,50 @@ async fn last_stored(topic: &Topic) -> annals::Result<Timestamp> {
         last = last.max(record.stored_at().unwrap_or(Timestamp::EPOCH));
     }
     Ok(last)
+}
+
+/// What a group's members have been handed, in all their lives.
+#[derive(Default)]
+struct Seen {
+    handed: usize,
+    flights: HashSet<String>,
+}
+
+impl Seen {
+    fn repeated(&self) -> usize {
+        self.handed - self.flights.len()
+    }
+}
+
+/// A member that handles flights until its group has seen `until` different ones. One that dies
+/// is dropped as a crash would drop it: what is in flight stays unsettled, what was settled since
+/// the last commit stays uncommitted; it answers how much that can be.
+async fn work(
+    topic: &Topic,
+    group: &str,
+    seen: &mut Seen,
+    until: usize,
+    dies: bool,
+) -> Result<usize, Box<dyn Error>> {
+    const IN_FLIGHT: usize = 100;
+    let mut subscription = topic.subscribe(group).in_flight(IN_FLIGHT, 1 << 20).await?;
+    let mut settled: Vec<Instant> = Vec::new();
+    while seen.flights.len() < until {
+        let next = tokio::time::timeout(Duration::from_secs(60), subscription.next()).await;
+        let delivery = next.map_err(|_| format!("{group} waits in vain: records are lost"))??;
+        let delivery = delivery.ok_or("the subscription ended by itself")?;
+        seen.handed += 1;
+        seen.flights
+            .insert(String::from_utf8_lossy(delivery.id().unwrap_or_default()).into());
+        delivery.done();
+        settled.push(Instant::now());
+    }
+    if dies {
+        let recent = annals::defaults::COMMIT_INTERVAL + Duration::from_millis(500);
+        return Ok(IN_FLIGHT + settled.iter().filter(|at| at.elapsed() <= recent).count());
+    }
+    subscription.close(Duration::from_secs(5)).await?;
+    Ok(0)
 }
 
 fn check(holds: bool, what: &str) -> Result<(), String> {

@@ -74,9 +74,14 @@ async fn keep(held: Arc<Held>, member: Arc<str>, lease: Duration, growing: bool)
         let look = growing && round % LOOK == LOOK - 1;
         round = (round + 1) % LOOK;
         // A table that does not answer must not keep a lease alive that has run out.
-        let turn = turn(&held, &mut seen, &member, lease, look);
-        let result = clock.timeout(lease / 3, turn).await;
         held.run_out(lease);
+        let turn = turn(&held, &mut seen, &member, lease, look);
+        let result = clock.timeout(lease / 4, turn).await;
+        held.run_out(lease);
+        let wait = match result {
+            Some(Ok(())) => lease / 3,
+            Some(Err(_)) | None => lease / 12,
+        };
         if let Some(Err(error)) = result {
             if !error.is_retryable() {
                 held.say(Turn::Failed(error));
@@ -87,7 +92,7 @@ async fn keep(held: Arc<Held>, member: Arc<str>, lease: Duration, growing: bool)
         tokio::select! {
             biased;
             () = held.wake.notified() => {}
-            () = clock.sleep(lease / 3) => {}
+            () = clock.sleep(wait) => {}
         }
     }
 }

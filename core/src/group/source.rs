@@ -45,6 +45,8 @@ struct Feed {
     attempts: u32,
     held_back: bool,
     out: Vec<Recorded>,
+    /// What was said after them.
+    after: Option<Arrived>,
     pause: Pause,
     state: State,
 }
@@ -173,6 +175,7 @@ impl Feed {
             attempts: row.attempts,
             held_back: false,
             out: Vec::new(),
+            after: None,
             pause: Pause::new(),
             state: State::Closed(Duration::ZERO),
         }
@@ -319,6 +322,10 @@ impl Source for Readers {
             if self.drain(&mut room, out) {
                 return Ok(Arrived::Deliveries);
             }
+            let mut drained = self.feeds.values_mut().filter(|feed| feed.out.is_empty());
+            if let Some(arrived) = drained.find_map(|feed| feed.after.take()) {
+                return Ok(arrived);
+            }
             let (id, step) = match self.happen(room).await {
                 Happened::Turn(turn) => {
                     self.turn(turn)?;
@@ -353,9 +360,7 @@ impl Source for Readers {
             if feed.out.is_empty() {
                 return Ok(arrived);
             }
-            if arrived != Arrived::Deliveries {
-                self.say.push_back(arrived);
-            }
+            feed.after = Some(arrived);
             return Ok(Arrived::Deliveries);
         }
     }
