@@ -201,8 +201,8 @@ impl Seen {
 }
 
 /// A member that handles flights until its group has seen `until` different ones. One that dies
-/// is dropped as a crash would drop it: what is in flight stays unsettled, what was settled since
-/// the last commit stays uncommitted; it answers how much that can be.
+/// is dropped without being closed, so that what is in flight stays unsettled; it answers how much
+/// its successor may be handed again.
 async fn work(
     topic: &Topic,
     group: &str,
@@ -211,7 +211,7 @@ async fn work(
     dies: bool,
 ) -> Result<usize, Box<dyn Error>> {
     const IN_FLIGHT: usize = 100;
-    let mut subscription = topic.subscribe(group).in_flight(IN_FLIGHT, 1 << 20).await?;
+    let subscription = topic.subscribe(group).in_flight(IN_FLIGHT, 1 << 20).await?;
     let mut settled: Vec<Instant> = Vec::new();
     while seen.flights.len() < until {
         let next = tokio::time::timeout(Duration::from_secs(60), subscription.next()).await;
