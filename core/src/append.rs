@@ -38,6 +38,7 @@ impl Topic {
             options: AppendOptions::default(),
             allow_duplicates: false,
             retry_for: defaults::RETRY_FOR,
+            refused: None,
         }))
     }
 }
@@ -153,6 +154,12 @@ impl Append {
         self
     }
 
+    /// It cannot be sent, because of `error`.
+    pub(crate) fn refused(mut self, error: Error) -> Self {
+        self.0.set(|a| a.refused = Some(error));
+        self
+    }
+
     /// For how long failing records are tried again.
     pub(crate) fn retry_for(mut self, retry_for: Duration) -> Self {
         self.0.set(|a| a.retry_for = retry_for);
@@ -177,6 +184,8 @@ struct Appending {
     options: AppendOptions,
     allow_duplicates: bool,
     retry_for: Duration,
+    /// What was wrong with it before it was a batch.
+    refused: Option<Error>,
 }
 
 impl Appending {
@@ -192,6 +201,10 @@ impl Appending {
 
     // Nothing is awaited before the backend's append is polled for the first time.
     async fn run(self) -> Result<Appended, AppendError> {
+        if let Some(error) = &self.refused {
+            let error = self.topic.place(error.clone(), Operation::Append);
+            return Err(AppendError::refused(self.batch, &error));
+        }
         if self.batch.is_empty() {
             return Ok(Appended::new(Vec::new()));
         }

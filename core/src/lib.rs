@@ -28,6 +28,7 @@ mod start;
 mod subscription;
 mod time;
 mod topic;
+mod typed;
 
 pub use address::Address;
 pub use append::Append;
@@ -53,3 +54,4 @@ pub use start::{Start, Until};
 pub use subscription::{OpenSubscription, Subscription, Verdict, letters};
 pub use time::Timestamp;
 pub use topic::{OpenTopic, Topic};
+pub use typed::{EVENT_TYPE, Event, OpenTypedReplay, Typed, TypedRecords, TypedReplay, TypedTopic};
