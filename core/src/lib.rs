@@ -15,6 +15,8 @@ mod error;
 mod group;
 pub mod headers;
 mod layer;
+#[cfg(feature = "mock")]
+pub mod mock;
 mod name;
 mod outcome;
 mod pending;
