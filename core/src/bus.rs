@@ -26,7 +26,8 @@ impl Bus {
         }
     }
 
-    /// The same bus with another clock, for tests: retries, leases and lingering go by it.
+    /// The same bus with another clock, for tests: retries, leases and lingering go by it. Layers
+    /// that were given before keep the clock that they were given with.
     #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -37,7 +38,7 @@ impl Bus {
     /// that were opened before stay as they are.
     #[must_use]
     pub fn layer(mut self, layer: &dyn Layer) -> Self {
-        self.backend = layer.wrap(self.backend);
+        self.backend = layer.wrap(self.backend, &self.clock);
         self
     }
 

@@ -14,7 +14,7 @@ pub mod driver;
 mod error;
 mod group;
 pub mod headers;
-mod layer;
+pub mod layer;
 #[cfg(feature = "mock")]
 pub mod mock;
 mod name;
