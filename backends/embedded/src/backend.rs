@@ -299,7 +299,7 @@ pub(crate) fn capabilities(settings: &Settings, memory: bool) -> Capabilities {
         tail: Tail::Exact.into(),
         gap: GapSignal::Exact.into(),
         incarnation: Incarnation::Exact.into(),
-        by_key: ByKey::Scanned.into(),
+        by_key: ByKey::Indexed.into(),
         append: AppendCapabilities {
             batch: Batching::Atomic.into(),
             receipt: Receipt::Position.into(),

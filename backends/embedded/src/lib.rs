@@ -7,6 +7,7 @@ mod config;
 pub mod disk;
 mod error;
 mod groups;
+mod index;
 pub mod log;
 mod memory;
 mod read;

@@ -4,15 +4,16 @@
 pub mod commit;
 pub mod encode;
 pub mod frame;
+mod keys;
 pub mod options;
 pub mod queue;
 pub mod read;
 mod recover;
 mod segment;
-mod table;
 pub mod tail;
 mod topic;
 pub mod verify;
+mod walk;
 
 pub use commit::{Answer, Request, Writer};
 pub use encode::Encoded;

@@ -15,7 +15,7 @@ use crate::disk::{Disk, DiskLock};
 use crate::error::{blocking, of_io};
 use crate::groups::Groups;
 use crate::log::{Place, Sizes, Topic, TopicLog};
-use crate::retention;
+use crate::{index, retention};
 
 /// How often, and how often at most, a lock that this very process is about to free is tried.
 const OWN_LOCK_PAUSE: Duration = Duration::from_millis(10);
@@ -162,6 +162,7 @@ impl Root {
         }
         *lock(&open.log) = Some(log.clone());
         retention::watch(log.topic());
+        index::watch(log.topic());
         Ok(log)
     }
 

@@ -47,6 +47,7 @@ fn small() -> Sizes {
         reserve_most: 8 << 10,
         group: 4 << 10,
         page: 4 << 10,
+        ..Sizes::default()
     }
 }
 
@@ -561,7 +562,7 @@ async fn topics_are_as_asked_for_or_refused() {
         promised.append.dedupe,
         Dedupe::Window(Duration::from_secs(60)).into()
     );
-    assert_eq!(promised.by_key, ByKey::Scanned.into());
+    assert_eq!(promised.by_key, ByKey::Indexed.into());
     let other = TopicSpec {
         dedupe: Some(Duration::from_secs(61)),
         ..spec()

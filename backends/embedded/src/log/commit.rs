@@ -15,12 +15,12 @@ use annals_core::{
 };
 use tokio::sync::oneshot;
 
+use self::ids::Ids;
+use self::newest::Provisional;
 use super::encode::Encoded;
-use super::frame::{FRAME_HEADER, FrameHeader, entries};
 use super::options::Condition;
 use super::recover::{Recovered, recover};
 use super::segment::{Chain, Segment};
-use super::table::{Ids, Keys, Spot};
 use super::tail::{End, Tail};
 use super::topic::{Place, Topic};
 use crate::disk::DiskFile;
@@ -117,7 +117,7 @@ pub struct Writer {
     tail: Tail,
     slot: Slot,
     tail_is_synced: bool,
-    keys: Option<Keys>,
+    provisional: Provisional,
     ids: Option<Ids>,
     scratch: Vec<u8>,
     failed: Option<Error>,
@@ -150,7 +150,7 @@ impl Writer {
             tail,
             slot,
             tail_is_synced: true,
-            keys: None,
+            provisional: Provisional::default(),
             ids: None,
             scratch: Vec::new(),
             failed: None,
@@ -167,6 +167,10 @@ impl Writer {
     #[cfg(test)]
     pub(super) fn collide(&mut self, mask: u64) {
         self.mask = mask;
+        self.topic
+            .keys
+            .hasher
+            .collide(u32::try_from(mask & 0xffff_ffff).unwrap());
     }
 
     /// Pretends that the last append was at `time`; for tests.
@@ -300,6 +304,7 @@ impl Writer {
         }
         self.failed =
             Some(Error::closed("the log is closed; open it again").on_topic(&self.topic.name));
+        self.topic.stop_indexing();
         let trim = || -> io::Result<()> {
             if self.file.len()? > self.end {
                 self.file.set_len(self.end)?;
@@ -322,32 +327,5 @@ impl Writer {
         )
         .unwrap()
         .end
-    }
-}
-
-/// Takes a frame's keys and ids into the tables.
-fn remember(
-    mut keys: Option<&mut Keys>,
-    mut ids: Option<&mut Ids>,
-    header: &FrameHeader,
-    body: &[u8],
-    offset: u64,
-) {
-    if keys.is_none() && ids.is_none() {
-        return;
-    }
-    for ((at, entry), position) in entries(body).zip(header.first..) {
-        let bytes = body.get(at..).unwrap_or_default();
-        let spot = Spot {
-            position,
-            offset: offset + (FRAME_HEADER + at) as u64,
-            time: header.time,
-        };
-        if let (Some(keys), Some(key)) = (&mut keys, entry.key_of(bytes)) {
-            keys.insert(key, spot);
-        }
-        if let (Some(ids), Some(id)) = (&mut ids, entry.id_of(bytes)) {
-            ids.insert(id, spot);
-        }
     }
 }

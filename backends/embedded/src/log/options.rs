@@ -63,12 +63,15 @@ pub struct Settings {
     pub keep: Keep,
 }
 
-/// Sizes of files and steps, in bytes. Tests make them tiny.
+/// Sizes of files and steps, in bytes where nothing else is said. Tests make them tiny.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sizes {
     /// A segment is sealed when the next group would make it longer than this; a group that is
     /// longer itself has a segment of its own. Default 64 MiB, at most 1 GiB.
     pub segment: u64,
+    /// A segment with so many records takes no more of them, unless one batch is longer: it bounds
+    /// the memory that asking for its keys takes. Default 1,048,576.
+    pub records: u64,
     /// The first reservation of room in a segment; it doubles. Default 64 KiB.
     pub reserve_first: u64,
     /// The largest reservation. Default 16 MiB.
@@ -84,6 +87,7 @@ impl Default for Sizes {
     fn default() -> Self {
         Self {
             segment: 64 << 20,
+            records: 1 << 20,
             reserve_first: 64 << 10,
             reserve_most: 16 << 20,
             group: 8 << 20,

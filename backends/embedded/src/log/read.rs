@@ -1,5 +1,7 @@
 //! Reading a topic in order, never beyond its durable end.
 
+mod keyed;
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -8,6 +10,7 @@ use annals_core::driver::Room;
 use annals_core::{Recorded, Result, Timestamp};
 use bytes::{Bytes, BytesMut};
 
+use self::keyed::Keyed;
 use super::frame::{ENTRY_HEADER, Entry, FRAME_HEADER, FrameHeader, MAX_BODY, aligned};
 use super::segment::{Segment, read_full};
 use super::topic::Topic;
@@ -50,7 +53,8 @@ pub struct Scan {
     next: u64,
     since: Option<Timestamp>,
     stop: StopAt,
-    key: Option<Bytes>,
+    /// Only records of this key.
+    keyed: Option<Box<Keyed>>,
     at: Option<Place>,
     page: Page,
 }
@@ -121,7 +125,7 @@ impl Scan {
             next,
             since: None,
             stop,
-            key: None,
+            keyed: None,
             at: None,
             page: Page::default(),
         }
@@ -138,10 +142,11 @@ impl Scan {
         Ok(scan)
     }
 
-    /// Only records of this key. What is passed over is read and checked all the same.
+    /// Only records of this key, by the index: what is passed over is neither read nor checked.
+    /// Where a segment has no index yet, the first to ask makes it.
     #[must_use]
     pub fn of_key(mut self, key: Bytes) -> Self {
-        self.key = Some(key);
+        self.keyed = Some(Box::new(Keyed::new(key)));
         self
     }
 
@@ -181,6 +186,11 @@ impl Scan {
         }
         if room.records == 0 || room.bytes == 0 {
             return Ok(Fetch::More);
+        }
+        if self.keyed.is_some()
+            && let Some(fetched) = self.fetch_keyed(&end, room, out)?
+        {
+            return Ok(fetched);
         }
         let Some((segment, limit)) = self.topic.segment_of(self.next, &end) else {
             return self.missing();
@@ -236,7 +246,7 @@ impl Scan {
             next,
             since,
             stop,
-            key,
+            keyed,
             at: Some(at),
             page,
         } = self
@@ -362,9 +372,9 @@ impl Scan {
             if !entry.is_whole(whole) {
                 return Err(topic.corrupt(*next, "a record is broken"));
             }
-            if key
+            if keyed
                 .as_ref()
-                .is_none_or(|key| entry.key_of(whole) == Some(&key[..]))
+                .is_none_or(|keyed| entry.key_of(whole) == Some(&keyed.key()[..]))
             {
                 let parts = entry.parts(&page.bytes, start, *next, frame.time);
                 out.push(Recorded::within(page.bytes.clone(), parts)?);

@@ -5,6 +5,7 @@ mod crash;
 mod fault;
 mod front;
 mod golden;
+mod keys;
 mod model;
 
 use std::collections::VecDeque;
@@ -20,6 +21,7 @@ use crate::disk::Disk;
 
 pub(super) const TINY: Sizes = Sizes {
     segment: 8 << 10,
+    records: 1 << 20,
     reserve_first: 512,
     reserve_most: 2048,
     group: 4 << 10,

@@ -9,6 +9,7 @@ use annals_core::{
 };
 use tokio::sync::watch;
 
+use super::keys::Keys;
 use super::options::{Settings, Sizes, TopicId};
 use super::segment::{
     SEGMENT_HEADER, Segment, SegmentHeader, Segments, first_in_name, path_of, read_header,
@@ -30,6 +31,7 @@ pub struct Topic {
     pub(super) sizes: Sizes,
     pub(super) segments: RwLock<Segments>,
     pub(super) end: watch::Sender<End>,
+    pub(super) keys: Keys,
     /// The low-water mark's file; readers only read it.
     start: Slot,
     /// Where another process publishes; `None` when the writer is in this one.
@@ -202,6 +204,7 @@ impl Topic {
                 earliest,
                 ..End::default()
             }),
+            keys: Keys::new(header.topic),
             start,
             foreign,
         })
@@ -356,6 +359,8 @@ impl Topic {
                 }
             };
             let Some((first, path)) = oldest else { break };
+            // So that no index is left behind by whoever is making it.
+            let _working = lock(&self.keys.working);
             for path in [path.with_extension("idx"), path] {
                 match self.disk.remove(&path) {
                     Err(e) if e.kind() != io::ErrorKind::NotFound => {
@@ -371,6 +376,9 @@ impl Topic {
             removed = true;
         }
         if removed {
+            let segments = self.read_segments();
+            self.keys.retain(|first| segments.contains_key(&first));
+            drop(segments);
             self.disk
                 .sync_dir(&self.dir)
                 .map_err(|e| self.io("removing segments", e))?;
@@ -404,6 +412,7 @@ impl Topic {
         let earliest = self.reread_earliest()?;
         let known = self.read_segments().clone();
         let segments = load(&*self.disk, &self.dir, &self.name, &known, earliest)?;
+        self.keys.retain(|first| segments.contains_key(&first));
         *self
             .segments
             .write()

@@ -3,7 +3,8 @@
 use annals_core::{Error, ErrorKind, Result, Timestamp};
 
 use super::ids::{Known, outcomes};
-use super::{Answer, Framed, Ready, Request, Writer, refused, remember};
+use super::newest::Provisional;
+use super::{Answer, Framed, Ready, Request, Writer, refused};
 use crate::log::encode::Encoded;
 use crate::log::frame::{FrameHeader, put};
 use crate::log::options::Condition;
@@ -13,6 +14,7 @@ impl Writer {
     pub(super) fn evaluate(&mut self, requests: impl Iterator<Item = Request>) -> Vec<Ready> {
         let now = self.topic.disk.now().max(self.chain.time);
         let start = self.end;
+        self.provisional = Provisional::default();
         let commit = self.chain.commit + 1;
         let mut group: Vec<Ready> = Vec::with_capacity(requests.size_hint().0);
         for request in requests {
@@ -53,13 +55,9 @@ impl Writer {
                     _ => &mut ready.request.batch,
                 };
                 put(&mut encoded.frame, 0, &header.encode());
-                remember(
-                    self.keys.as_mut(),
-                    self.ids.as_mut(),
-                    &header,
-                    encoded.body(),
-                    offset,
-                );
+                if let Some(ids) = &mut self.ids {
+                    ids.remember(&header, encoded.body(), offset);
+                }
             }
             group.push(ready);
         }

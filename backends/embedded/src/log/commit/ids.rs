@@ -1,16 +1,18 @@
 //! Repeats: records whose id the log knows.
 
+mod table;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
 use annals_core::{Error, Outcome, PartitionId, Position, Result, Stored, Timestamp};
 
-use super::{Answer, Ready, Writer, remember, stored_at};
+pub(super) use self::table::Ids;
+use self::table::Spot;
+use super::{Answer, Ready, Writer, stored_at};
 use crate::log::encode::Encoded;
 use crate::log::frame::{Entry, FRAME_HEADER, FrameHeader, entries};
 use crate::log::options::Dedupe;
-use crate::log::segment::{SEGMENT_HEADER, View, read_full};
-use crate::log::table::{Ids, Keys, Spot};
 
 /// Whether a record's id is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,11 +86,7 @@ impl Writer {
             let mut found = Known::New;
             if let Some(id) = entry.id_of(bytes) {
                 for spot in self.ids.iter().flat_map(|ids| ids.candidates(id)) {
-                    if spot.position >= earliest
-                        && self.with_entry(&spot, group, |entry, bytes| {
-                            entry.id_of(bytes) == Some(id)
-                        })?
-                    {
+                    if spot.position >= earliest && self.has_id(&spot, group, id)? {
                         found = Known::Stored(spot.position);
                     }
                 }
@@ -118,29 +116,24 @@ impl Writer {
             Some(window) => self.topic.position_at(now.saturating_sub(window))?,
             None => 0,
         };
-        self.each_frame(from, |header, body, offset| {
-            remember(None, Some(&mut ids), header, body, offset);
+        self.topic.walk_from(from, |header, body, offset| {
+            ids.remember(header, body, offset);
         })?;
         for ready in group {
-            self.remember_ready(ready, None, Some(&mut ids));
+            self.remember_ready(ready, &mut ids);
         }
         tracing::debug!(topic = %self.topic.name, ids = ids.len(), "loaded ids");
         self.ids = Some(ids);
         Ok(())
     }
 
-    pub(super) fn remember_ready(
-        &self,
-        ready: &Ready,
-        keys: Option<&mut Keys>,
-        ids: Option<&mut Ids>,
-    ) {
+    fn remember_ready(&self, ready: &Ready, ids: &mut Ids) {
         let encoded = ready.encoded();
         if let (Some(frame), Some(header)) = (
             &ready.frame,
             FrameHeader::decode(&encoded.frame, self.topic.id.tag()),
         ) {
-            remember(keys, ids, &header, encoded.body(), frame.offset);
+            ids.remember(&header, encoded.body(), frame.offset);
         }
     }
 
@@ -150,86 +143,43 @@ impl Writer {
         self.duplicates(batch, &[], now).ok().flatten()
     }
 
-    /// Calls `f` with the entry at `spot`, from the group in memory or from the disk.
-    pub(super) fn with_entry(
-        &self,
-        spot: &Spot,
-        group: &[Ready],
-        f: impl FnOnce(&Entry, &[u8]) -> bool,
-    ) -> Result<bool> {
+    /// Whether the entry at `spot`, in the group in memory or on the disk, has this id.
+    fn has_id(&self, spot: &Spot, group: &[Ready], id: &[u8]) -> Result<bool> {
         let end = self.topic.end();
         if spot.position >= end.next {
-            for ready in group {
-                let Some(frame) = &ready.frame else { continue };
-                let encoded = ready.encoded();
-                let Some(at) = spot.offset.checked_sub(frame.offset) else {
-                    continue;
-                };
-                let bytes = usize::try_from(at)
-                    .ok()
-                    .and_then(|at| encoded.frame.get(at..));
-                if let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) {
-                    return Ok(Entry::decode(bytes).is_some_and(|e| f(&e, bytes)));
-                }
-            }
-            return Ok(false);
+            let entry = group.iter().rev().find_map(|ready| {
+                let at = spot.offset.checked_sub(ready.frame.as_ref()?.offset)?;
+                ready.encoded().frame.get(usize::try_from(at).ok()?..)
+            });
+            return Ok(entry.is_some_and(|bytes| {
+                Entry::decode(bytes).is_some_and(|entry| entry.id_of(bytes) == Some(id))
+            }));
         }
         let Some((segment, limit)) = self.topic.segment_of(spot.position, &end) else {
             return Ok(false);
         };
-        let fail = |e| self.topic.io("reading a record", e);
-        let file = segment.open(&*self.topic.disk).map_err(fail)?;
-        let most = usize::try_from(limit.saturating_sub(spot.offset)).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; most.min(512)];
-        read_full(&*file, &mut bytes, spot.offset).map_err(fail)?;
-        let broken = || self.topic.corrupt(spot.position, "a record is broken");
-        let entry = Entry::decode(&bytes).ok_or_else(broken)?;
-        bytes.resize(entry.len as usize, 0);
-        read_full(&*file, &mut bytes, spot.offset).map_err(fail)?;
-        if !entry.is_whole(&bytes) {
-            return Err(broken());
-        }
-        Ok(f(&entry, &bytes))
+        self.topic.with_entry(
+            &segment,
+            spot.position,
+            spot.offset,
+            limit,
+            |entry, bytes| entry.id_of(bytes) == Some(id),
+        )
     }
+}
 
-    /// Walks all durable frames that hold `from` or a later position.
-    pub(super) fn each_frame(
-        &self,
-        from: u64,
-        mut f: impl FnMut(&FrameHeader, &[u8], u64),
-    ) -> Result<()> {
-        let end = self.topic.end();
-        let mut next = from.max(end.earliest);
-        while next < end.next {
-            let broken = |next| self.topic.corrupt(next, "a record is broken");
-            let (segment, limit) = self
-                .topic
-                .segment_of(next, &end)
-                .ok_or_else(|| broken(next))?;
-            let fail = |e| self.topic.io("reading a segment", e);
-            let file = segment.open(&*self.topic.disk).map_err(fail)?;
-            let mut at = segment
-                .seek(&*file, limit, |mark| mark.position <= next)
-                .map_err(fail)?
-                .map_or(SEGMENT_HEADER, |mark| mark.offset);
-            let mut view = View::new(&*file, limit);
-            while at < limit {
-                let header = FrameHeader::decode(
-                    view.at(at, FRAME_HEADER).map_err(fail)?,
-                    self.topic.id.tag(),
-                )
-                .ok_or_else(|| broken(next))?;
-                let body = view
-                    .at(at + FRAME_HEADER as u64, header.body as usize)
-                    .map_err(fail)?;
-                if !crate::log::frame::body_is_whole(&header, body) {
-                    return Err(broken(header.first));
-                }
-                f(&header, body, at);
-                next = header.first + u64::from(header.count);
-                at += header.whole();
+impl Ids {
+    /// Takes in a frame's ids.
+    pub(super) fn remember(&mut self, header: &FrameHeader, body: &[u8], offset: u64) {
+        for ((at, entry), position) in entries(body).zip(header.first..) {
+            if let Some(id) = body.get(at..).and_then(|bytes| entry.id_of(bytes)) {
+                let spot = Spot {
+                    position,
+                    offset: offset + (FRAME_HEADER + at) as u64,
+                    time: header.time,
+                };
+                self.insert(id, spot);
             }
         }
-        Ok(())
     }
 }

@@ -2,53 +2,57 @@
 
 use annals_core::Result;
 
-use super::{Ready, Writer, remember};
-use crate::log::frame::{FrameHeader, entries};
-use crate::log::table::Keys;
+use super::{Ready, Writer};
+use crate::log::frame::{Entry, FrameHeader};
+use crate::log::keys::Table;
+
+/// Where the keys of the group that is being made lie: filled by the first condition in it.
+#[derive(Debug, Default)]
+pub(super) struct Provisional {
+    table: Table,
+    /// How many batches of the group it has taken in.
+    taken: usize,
+}
 
 impl Writer {
     /// The newest record of a key, those of this group included.
     pub(super) fn newest_of(&mut self, key: &[u8], group: &[Ready]) -> Result<Option<u64>> {
-        if self.keys.is_none() {
-            let mut keys = Keys::new(self.mask);
-            self.each_frame(self.topic.end().earliest, |header, body, offset| {
-                remember(Some(&mut keys), None, header, body, offset);
-            })?;
-            for ready in group {
-                self.remember_ready(ready, Some(&mut keys), None);
-            }
-            self.keys = Some(keys);
-        }
-        let Some(spot) = self.keys.as_ref().and_then(|keys| keys.get(key)) else {
-            return Ok(None);
-        };
-        let earliest = self.topic.end().earliest;
-        if spot.position < earliest {
-            return Ok(None);
-        }
-        if self.with_entry(&spot, group, |entry, bytes| {
-            entry.key_of(bytes) == Some(key)
-        })? {
-            return Ok(Some(spot.position));
-        }
-        // Another key with the same hash came later: look at everything.
-        let mut newest = None;
-        let mut note = |header: &FrameHeader, body: &[u8]| {
-            for ((at, entry), position) in entries(body).zip(header.first..) {
-                if position >= earliest
-                    && body.get(at..).and_then(|bytes| entry.key_of(bytes)) == Some(key)
-                {
-                    newest = Some(position);
+        let base = self.topic.end().next;
+        let Provisional { table, taken } = &mut self.provisional;
+        for ready in group.get(*taken..).unwrap_or_default() {
+            let encoded = ready.encoded();
+            if let Some(frame) = &ready.frame
+                && let Some(header) = FrameHeader::decode(&encoded.frame, self.topic.id.tag())
+            {
+                let fits = self.topic.each_key(
+                    base,
+                    &header,
+                    encoded.body(),
+                    frame.offset,
+                    |hash, posting| table.insert(hash, posting),
+                );
+                if !fits {
+                    return Err(crate::log::keys::too_large(&self.topic));
                 }
             }
-        };
-        self.each_frame(earliest, |header, body, _| note(header, body))?;
-        for ready in group.iter().filter(|ready| ready.frame.is_some()) {
-            let encoded = ready.encoded();
-            if let Some(header) = FrameHeader::decode(&encoded.frame, self.topic.id.tag()) {
-                note(&header, encoded.body());
-            }
         }
-        Ok(newest)
+        *taken = group.len();
+        let hash = self.topic.keys.hasher.hash(key);
+        let mut below = u32::MAX;
+        while let Some(posting) = table.newest(hash, below) {
+            let frame = u64::from(posting.frame);
+            let ready = group
+                .iter()
+                .rfind(|ready| ready.frame.as_ref().is_some_and(|f| f.offset == frame));
+            let inside = (posting.entry - posting.frame) as usize;
+            let bytes = ready.and_then(|ready| ready.encoded().frame.get(inside..));
+            if bytes.is_some_and(|bytes| {
+                Entry::decode(bytes).is_some_and(|entry| entry.key_of(bytes) == Some(key))
+            }) {
+                return Ok(Some(base + u64::from(posting.ordinal)));
+            }
+            below = posting.ordinal;
+        }
+        self.topic.newest_of(key)
     }
 }

@@ -16,17 +16,25 @@ impl Writer {
         let sizes = self.topic.sizes;
         loop {
             let space = sizes.segment.saturating_sub(self.end).min(sizes.group);
-            let (mut count, mut bytes) = (0, 0);
+            let left = sizes
+                .records
+                .saturating_sub(self.chain.next - self.segment.header.first);
+            let (mut count, mut bytes, mut records) = (0, 0, 0);
             for request in waiting {
                 let len = request.batch.len_bytes() as u64;
-                let fits = bytes + len <= space;
+                let many = records + request.batch.records() as u64;
+                let fits = bytes + len <= space && many <= left;
                 let alone = count == 0 && self.end == SEGMENT_HEADER;
-                let large = count == 0 && len > sizes.group && self.end + len <= sizes.segment;
+                let large = count == 0
+                    && len > sizes.group
+                    && self.end + len <= sizes.segment
+                    && many <= left;
                 if !fits && !alone && !large {
                     break;
                 }
                 count += 1;
                 bytes += len;
+                records = many;
             }
             if count == 0 {
                 if waiting.is_empty() {

@@ -31,7 +31,6 @@ impl Writer {
             self.reserved = start;
             if full && cut.is_ok() {
                 self.chain = before.chain();
-                self.keys = None;
                 self.ids = None;
                 return Err((error, Effect::None));
             }

@@ -39,6 +39,7 @@ fn written() -> Vec<(String, Vec<u8>)> {
     together(&mut writer, asks);
     ask(&mut writer, Record::new("x".repeat(3000)), Condition::None);
     ask(&mut writer, Record::new("y".repeat(3000)), Condition::None);
+    writer.topic().index_sealed().unwrap();
     writer.close().unwrap();
     let dir = Path::new("orders");
     let mut files = Vec::new();
@@ -53,6 +54,21 @@ fn written() -> Vec<(String, Vec<u8>)> {
     }
     files.sort();
     files
+}
+
+/// The same log as one of before there were indexes has it.
+fn without_indexes() -> Arc<Topic> {
+    let here = place(MemoryDisk::new(clock()), TINY);
+    here.disk.create_dir(Path::new("orders")).unwrap();
+    for entry in std::fs::read_dir(directory().join("orders")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "idx") {
+            let name = Path::new("orders").join(path.file_name().unwrap());
+            let file = here.disk.open(&name, OpenMode::CreateNew).unwrap();
+            file.write_at(&std::fs::read(&path).unwrap(), 0).unwrap();
+        }
+    }
+    Topic::open(&here).unwrap()
 }
 
 #[test]
@@ -73,7 +89,17 @@ fn version_1_is_read_and_written_byte_by_byte() {
         topic.settings().dedupe,
         Dedupe::Window(Duration::from_secs(60))
     );
-    for (name, bytes) in written() {
+    let of_key = |topic: &Arc<Topic>| {
+        let scan = Scan::new(Arc::clone(topic), 0, StopAt::Never);
+        let (read, end) = drain(&mut scan.of_key("order-17".into()), ROOM);
+        assert_eq!(end.unwrap(), Fetch::CaughtUp);
+        read
+    };
+    assert_eq!(of_key(&topic), read[..2]);
+    assert_eq!(of_key(&without_indexes()), read[..2]);
+    let files = written();
+    assert!(files.iter().any(|(name, _)| name.ends_with("idx")));
+    for (name, bytes) in files {
         let golden = std::fs::read(directory().join("orders").join(&name)).unwrap();
         assert_eq!(
             golden, bytes,

@@ -1,5 +1,5 @@
-//! Hash tables from keys and ids to their newest records. They hold hashes only: whoever asks
-//! compares the real bytes.
+//! A hash table from ids to their first records. It holds hashes only: whoever asks compares the
+//! real bytes.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -9,12 +9,12 @@ use annals_core::Timestamp;
 
 /// Where an entry lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Spot {
-    pub(super) position: u64,
+pub(in crate::log::commit) struct Spot {
+    pub(in crate::log::commit) position: u64,
     /// In its segment's file.
-    pub(super) offset: u64,
+    pub(in crate::log::commit) offset: u64,
     /// Its append time.
-    pub(super) time: Timestamp,
+    pub(in crate::log::commit) time: Timestamp,
 }
 
 /// A hash drawn anew per table, so that nobody can choose keys that collide.
@@ -31,37 +31,9 @@ impl Hasher {
     }
 }
 
-/// Key to newest record.
-#[derive(Debug)]
-pub(super) struct Keys {
-    hasher: Hasher,
-    newest: HashMap<u64, Spot>,
-}
-
-impl Keys {
-    pub(super) fn new(mask: u64) -> Self {
-        Self {
-            hasher: Hasher {
-                state: RandomState::new(),
-                mask,
-            },
-            newest: HashMap::new(),
-        }
-    }
-
-    pub(super) fn insert(&mut self, key: &[u8], spot: Spot) {
-        self.newest.insert(self.hasher.hash(key), spot);
-    }
-
-    /// The newest record of a key with this key's hash: nearly always this key.
-    pub(super) fn get(&self, key: &[u8]) -> Option<Spot> {
-        self.newest.get(&self.hasher.hash(key)).copied()
-    }
-}
-
 /// Id to first record, as long as it counts.
 #[derive(Debug)]
-pub(super) struct Ids {
+pub(in crate::log::commit) struct Ids {
     hasher: Hasher,
     known: HashMap<u64, Spot>,
     /// Ids whose hash another id had first.
@@ -72,7 +44,7 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    pub(super) fn new(mask: u64, window: bool) -> Self {
+    pub(in crate::log::commit) fn new(mask: u64, window: bool) -> Self {
         Self {
             hasher: Hasher {
                 state: RandomState::new(),
@@ -86,7 +58,7 @@ impl Ids {
     }
 
     /// Takes in an id that [`Ids::candidates`] did not have.
-    pub(super) fn insert(&mut self, id: &[u8], spot: Spot) {
+    pub(in crate::log::commit) fn insert(&mut self, id: &[u8], spot: Spot) {
         let hash = self.hasher.hash(id);
         match self.known.entry(hash) {
             Entry::Occupied(_) => self.collided.entry(hash).or_default().push(spot),
@@ -100,14 +72,17 @@ impl Ids {
     }
 
     /// The records that may have this id.
-    pub(super) fn candidates(&self, id: &[u8]) -> impl Iterator<Item = Spot> + use<'_> {
+    pub(in crate::log::commit) fn candidates(
+        &self,
+        id: &[u8],
+    ) -> impl Iterator<Item = Spot> + use<'_> {
         let hash = self.hasher.hash(id);
         let collided = self.collided.get(&hash).map_or(&[][..], Vec::as_slice);
         self.known.get(&hash).into_iter().chain(collided).copied()
     }
 
     /// Forgets what was appended before `oldest`.
-    pub(super) fn expire(&mut self, oldest: Timestamp) {
+    pub(in crate::log::commit) fn expire(&mut self, oldest: Timestamp) {
         while let Some((time, hash)) = self.queue.front().copied().filter(|(t, _)| *t < oldest) {
             self.queue.pop_front();
             if self.known.get(&hash).is_some_and(|spot| spot.time == time) {
@@ -122,7 +97,7 @@ impl Ids {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::log::commit) fn len(&self) -> usize {
         self.known.len() + self.collided.values().map(Vec::len).sum::<usize>()
     }
 }

@@ -1,0 +1,29 @@
+//! Key indexes of sealed segments, made in the background.
+
+use std::sync::{Arc, Weak};
+
+use crate::log::Topic;
+
+/// Makes what is missing now and after each seal, until the topic is dropped or closed. One
+/// blocking job at a time; appends and readers do not wait for it, unless they ask for a key in
+/// the very segment.
+pub(crate) fn watch(topic: &Arc<Topic>) {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        return;
+    };
+    let mut ends = topic.watch();
+    let topic: Weak<Topic> = Arc::downgrade(topic);
+    runtime.spawn(async move {
+        loop {
+            let segment = ends.borrow_and_update().segment;
+            let Some(now) = topic.upgrade() else { return };
+            let done = tokio::task::spawn_blocking(move || now.index_sealed()).await;
+            if let Ok(Err(e)) = done {
+                tracing::warn!(error = %e, "indexing keys failed; it is tried again after the next seal");
+            }
+            if ends.wait_for(|end| end.segment != segment).await.is_err() {
+                return;
+            }
+        }
+    });
+}
