@@ -140,17 +140,19 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// | --- | --- |
     /// | `Beginning` | names no partition ([`Cursor::start`]): whatever lost its first record is told as a gap |
     /// | `Earliest` | every listed partition at [`Frontier::EARLIEST`](crate::Frontier::EARLIEST): no gap for what is gone when it opens |
-    /// | `Since(t)` | every listed partition at [`Frontier::Since`](crate::Frontier::Since) |
+    /// | `Since(t)` | every listed partition at [`Frontier::Since`](crate::Frontier::Since), and one that is listed no more where it is known to have held such records: core tells the gap |
     /// | `Latest` | every open partition at its end at the moment of the call: `Start` only if it never had a record |
     /// | `After(c)` | `c` itself, once its origin is checked; `Config` when it is of another topic, backend or incarnation |
     async fn locate(&self, topic: &TopicName, start: &Start) -> Result<Cursor>;
 
     /// The partitions that are there now. An ended one stays listed until retention has passed
-    /// its end (an empty one too): core takes an unread partition that is listed no more for a
-    /// [`Gap`](crate::Gap).
+    /// its end (an empty one too) and what it continues is listed no more: core takes an unread
+    /// partition that is neither listed nor found by [`read`](Self::read) for a
+    /// [`Gap`](crate::Gap), and an unnamed one for unread unless it sees what continues it.
     async fn partitions(&self, topic: &TopicName) -> Result<Vec<Partition>>;
 
-    /// Opens a reading. Returns once its start is pinned.
+    /// Opens a reading. Returns once its start is pinned. `NotFound` for a partition that is there
+    /// no more.
     ///
     /// Core hands over `range.partitions` whenever the cursor's rest is
     /// [`Outside`](crate::Rest::Outside), and exactly one partition at a time where the capability

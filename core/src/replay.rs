@@ -2,6 +2,8 @@
 
 mod heal;
 mod lane;
+mod lineage;
+mod listing;
 mod merge;
 mod open;
 mod records;

@@ -65,7 +65,7 @@ impl State {
     }
 
     /// Drops all but the newest `keep` records of each shard, as if they had aged out; closed
-    /// shards that are left with none are listed no more.
+    /// shards that are left with none, as what they continue is, are listed no more.
     ///
     /// # Errors
     /// `NotFound`.

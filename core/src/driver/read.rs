@@ -37,7 +37,8 @@ pub struct ReadRange {
     pub stop: Stop,
     /// Only these partitions, and not their children; `None`: all, those found later included.
     pub partitions: Option<Vec<PartitionId>>,
-    /// Only records of this key.
+    /// Only records of this key. Where the capability `by_key` is `Scanned` a reader may push
+    /// others all the same, which core drops.
     pub key: Option<Bytes>,
     /// Bytes that may be buffered, shared by the readers of one replay.
     pub budget: Budget,

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use crate::cursor::Cursor;
 use crate::driver::{Fetched, Opened, ReadRange, Reader, Room, Stop};
 use crate::error::Result;
-use crate::position::PartitionId;
+use crate::position::{PartitionId, Position};
 use crate::recorded::Recorded;
 use crate::topic::Topic;
 
@@ -26,6 +26,8 @@ pub(super) struct Lane {
     pub(super) room: Room,
     /// What the last turn brought.
     pub(super) records: Vec<Recorded>,
+    /// The last of them, also where it is not of the key that is looked for.
+    pub(super) passed: Option<Position>,
     /// And what it said after that.
     pub(super) said: Result<Fetched>,
     /// Turns in a row that failed.
@@ -41,6 +43,7 @@ impl Lane {
             pinned: None,
             room: Room::NONE,
             records: Vec::new(),
+            passed: None,
             said: Ok(Fetched::Records),
             failures: 0,
         }

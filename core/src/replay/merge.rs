@@ -1,6 +1,6 @@
 //! Many readers, one sequence: whoever has something is heard next, and nobody waits for another.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -11,7 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
 use crate::cursor::{Cursor, Frontier};
-use crate::driver::{Fetched, Room, Stop};
+use crate::driver::{Fetched, ReadRange, Room, Stop};
 use crate::error::{Error, Operation, Result};
 use crate::pending::BoxFuture;
 use crate::position::PartitionId;
@@ -21,6 +21,8 @@ use crate::topic::Topic;
 
 use super::heal::{REOPEN_AFTER, pause};
 use super::lane::{Lane, turn};
+use super::lineage::Lineage;
+use super::listing::Listed;
 use super::track::Track;
 
 /// The most records of one turn: what they cost besides their bytes stays in the cache.
@@ -42,6 +44,12 @@ pub(super) enum Next {
     End,
 }
 
+/// What ended a turn.
+pub(super) enum Turn {
+    Lane(Box<Lane>),
+    Listed(Listed),
+}
+
 /// The readers of one replay and what they brought.
 ///
 /// A lane is in one of three places: under way (a turn in `turns`), in front (its records are
@@ -50,44 +58,58 @@ pub(super) enum Next {
 /// the rooms given.
 pub(super) struct Merge {
     topic: Topic,
-    turns: Mutex<FuturesUnordered<BoxFuture<Box<Lane>>>>,
+    /// What the readers of one partition each are made from.
+    pub(super) range: ReadRange,
+    /// Where partitions split and merge: there is one lane for each that is read.
+    pub(super) lineage: Option<Lineage>,
+    turns: Mutex<FuturesUnordered<BoxFuture<Turn>>>,
     stop: watch::Sender<bool>,
     /// Bytes that all rooms together may have.
     bytes: usize,
     /// Bytes of the rooms that are given.
     given: usize,
     /// Lanes that are not done.
-    lanes: usize,
+    pub(super) lanes: usize,
+    /// Listings under way that something waits for.
+    pub(super) listings: usize,
     front: VecDeque<Recorded>,
     /// The lane whose records are in front; what it said is heard after them.
     speaker: Option<Box<Lane>>,
     /// What is to be told before anything else.
-    told: VecDeque<Next>,
-    track: Track,
-    /// Whether its range ends where the topic did at the open.
-    to_end: bool,
+    pub(super) told: VecDeque<Next>,
+    pub(super) track: Track,
     caught_up: bool,
-    /// The last gap told, so that a reader that was opened again does not tell it again.
-    last_gap: Option<(PartitionId, Frontier)>,
+    /// The last gap told of each partition, so that a reader that was opened again does not tell
+    /// it again.
+    last_gaps: BTreeMap<PartitionId, Frontier>,
     over: Option<Result<()>>,
 }
 
 impl Merge {
-    pub(super) fn new(topic: Topic, from: Cursor, stop: &Stop, bytes: usize) -> Self {
+    /// A reading of `range`, with this much room for what was read.
+    pub(super) fn new(
+        topic: Topic,
+        range: ReadRange,
+        lineage: Option<Lineage>,
+        bytes: usize,
+    ) -> Self {
+        let track = Track::new(range.from.clone());
         Self {
             topic,
+            range,
+            lineage,
             turns: Mutex::new(FuturesUnordered::new()),
             stop: watch::Sender::new(false),
             bytes,
             given: 0,
             lanes: 0,
+            listings: 0,
             front: VecDeque::new(),
             speaker: None,
             told: VecDeque::new(),
-            track: Track::new(from),
-            to_end: *stop == Stop::End,
+            track,
             caught_up: false,
-            last_gap: None,
+            last_gaps: BTreeMap::new(),
             over: None,
         }
     }
@@ -104,7 +126,7 @@ impl Merge {
         self.caught_up
     }
 
-    /// Takes over lanes whose readers have been opened.
+    /// Takes over lanes; those without a reader open it in their first turn.
     pub(super) fn start(&mut self, lanes: Vec<Lane>) {
         self.lanes += lanes.len();
         for lane in lanes {
@@ -152,9 +174,14 @@ impl Merge {
             if let Some(over) = &self.over {
                 return Poll::Ready(over.clone().map(|()| Next::End));
             }
+            if self.is_done() {
+                self.finish();
+                continue;
+            }
             let turns = self.turns.get_mut().unwrap_or_else(PoisonError::into_inner);
             match ready!(std::pin::Pin::new(turns).poll_next(cx)) {
-                Some(lane) => self.listen(lane),
+                Some(Turn::Lane(lane)) => self.listen(lane),
+                Some(Turn::Listed(listed)) => self.listed(listed),
                 None => self.finish(),
             }
         }
@@ -167,6 +194,11 @@ impl Merge {
         self.given = self.given.saturating_sub(lane.room.bytes);
         if let Some(pinned) = lane.pinned.take() {
             self.pin(&lane, pinned);
+        }
+        lane.passed = lane.records.last().and_then(Recorded::position);
+        if let Some(key) = &self.range.key {
+            lane.records
+                .retain(|r| r.key().is_some_and(|k| *k == **key));
         }
         self.front = VecDeque::from(std::mem::take(&mut lane.records));
         self.speaker = Some(lane);
@@ -188,16 +220,22 @@ impl Merge {
     /// What a lane said after its records, which have been handed out by now.
     fn hear(&mut self, mut lane: Box<Lane>) {
         lane.records = Vec::from(std::mem::take(&mut self.front));
+        if let Some(passed) = lane.passed.take()
+            && self.track.passed(passed)
+        {
+            // The last records were of other keys.
+            self.told.push_back(Next::Advanced);
+        }
         let said = std::mem::replace(&mut lane.said, Ok(Fetched::Records));
         let fetched = match said {
             Ok(fetched) => fetched,
             Err(error) if error.is_retryable() => return self.heal(lane, &error),
-            Err(error) => return self.fail(lane.partition, error),
+            Err(error) => return self.give_up(&lane, error),
         };
         lane.failures = 0;
         match fetched {
             Fetched::Records | Fetched::PartitionAdded(_) => {}
-            Fetched::CaughtUp => self.catch_up(),
+            Fetched::CaughtUp => self.lane_caught_up(lane.partition),
             Fetched::Advanced { partition, to } => {
                 self.track.set(partition, to);
                 self.told.push_back(Next::Advanced);
@@ -211,26 +249,32 @@ impl Merge {
                 from,
                 to,
             }),
-            Fetched::PartitionEnded { partition, .. } => {
+            Fetched::PartitionEnded {
+                partition,
+                children,
+            } => {
+                if lane.partition == Some(partition) {
+                    self.lanes = self.lanes.saturating_sub(1);
+                    return self.ended(partition, children);
+                }
                 self.track.set(partition, Frontier::Ended);
                 self.told.push_back(Next::Advanced);
             }
             Fetched::End => {
                 self.lanes = self.lanes.saturating_sub(1);
-                return;
+                return self.lane_over(lane.partition);
             }
         }
         self.launch(lane, None);
     }
 
-    fn tell_gap(&mut self, gap: Gap) {
-        let told = (gap.partition, gap.from);
-        if self.last_gap.replace(told) != Some(told) {
+    pub(super) fn tell_gap(&mut self, gap: Gap) {
+        if self.last_gaps.insert(gap.partition, gap.from) != Some(gap.from) {
             self.told.push_back(Next::Gap(gap));
         }
     }
 
-    fn catch_up(&mut self) {
+    pub(super) fn catch_up(&mut self) {
         if !std::mem::replace(&mut self.caught_up, true) {
             self.told.push_back(Next::CaughtUp);
         }
@@ -239,9 +283,10 @@ impl Merge {
     /// No lane is left.
     fn finish(&mut self) {
         self.over = Some(Ok(()));
-        if self.to_end {
+        if self.range.stop == Stop::End {
             self.catch_up();
         }
+        self.drop_turns();
     }
 
     fn heal(&mut self, mut lane: Box<Lane>, error: &Error) {
@@ -265,13 +310,17 @@ impl Merge {
         self.launch(lane, Some(wait));
     }
 
-    fn fail(&mut self, partition: Option<PartitionId>, error: Error) {
+    pub(super) fn fail(&mut self, partition: Option<PartitionId>, error: Error) {
         let error = match partition {
             Some(partition) => error.in_partition(partition),
             None => error,
         };
         self.over = Some(Err(self.topic.place(error, Operation::Read)));
-        // Nothing is read in vain behind the error.
+        self.drop_turns();
+    }
+
+    /// Nothing is read in vain behind the end, or an error.
+    fn drop_turns(&mut self) {
         self.turns
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner)
@@ -288,10 +337,18 @@ impl Merge {
             bytes,
         };
         let turn = turn(self.topic.clone(), lane, pause, self.stop.subscribe());
+        self.push(Box::pin(async move { Turn::Lane(turn.await) }));
+    }
+
+    pub(super) fn push(&mut self, turn: BoxFuture<Turn>) {
         self.turns
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(Box::pin(turn));
+            .push(turn);
+    }
+
+    pub(super) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
     }
 
     /// Ends all readers within `grace`, together.
@@ -305,7 +362,11 @@ impl Merge {
         }
         for turn in turns {
             ends.push(Box::pin(async move {
-                match turn.await.reader {
+                let reader = match turn.await {
+                    Turn::Lane(lane) => lane.reader,
+                    Turn::Listed(_) => None,
+                };
+                match reader {
                     Some(reader) => reader.close(grace).await,
                     None => Ok(()),
                 }

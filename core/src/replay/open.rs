@@ -1,14 +1,18 @@
 //! How a replay is opened.
 
 use std::collections::BTreeSet;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use futures_util::stream::FuturesUnordered;
 
 use crate::capability::{ByKey, Claim, Partitions, Replay as Kept, Starts};
 use crate::cursor::{Cursor, Frontier, Rest};
 use crate::defaults::READ_BUFFER;
 use crate::driver::{Budget, ReadRange, Stop};
-use crate::error::{Error, Operation, Result};
+use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::pending::Pending;
 use crate::position::PartitionId;
 use crate::record::Key;
@@ -18,6 +22,7 @@ use crate::topic::Topic;
 use super::Replay;
 use super::heal::retry;
 use super::lane::Lane;
+use super::lineage::Lineage;
 use super::merge::Merge;
 
 impl Topic {
@@ -150,7 +155,14 @@ impl Opening {
         let topic = &self.topic;
         let (bus, name) = (topic.bus(), topic.name());
         let start = retry(bus.clock(), || bus.backend.locate(name, &self.start)).await?;
-        let listing = if self.partitions.is_some() {
+        let has_lineage = topic.capabilities().partitions.is(&Partitions::Lineage);
+        if let (Stop::Through(to), true) = (&self.stop, has_lineage) {
+            // No reader need see it: what it finishes is read to its end, the rest not at all.
+            let to = Start::After(to.clone());
+            retry(bus.clock(), || bus.backend.locate(name, &to)).await?;
+        }
+        // Asked for after the start is pinned: what it calls open holds all that is older.
+        let listing = if has_lineage || self.partitions.is_some() {
             retry(bus.clock(), || bus.backend.partitions(name)).await?
         } else {
             Vec::new()
@@ -176,13 +188,18 @@ impl Opening {
             key: self.key.as_ref().map(|(key, _)| key.as_bytes().clone()),
             budget: Budget::new(half),
         };
-        let mut merge = Merge::new(topic.clone(), start, &self.stop, half);
-        let mut lane = Lane::new(None, range);
-        open(topic, &mut lane).await?;
-        if let Some(pinned) = lane.pinned.take() {
-            merge.pin(&lane, pinned);
-        }
-        merge.start(vec![lane]);
+        let lineage = has_lineage.then(|| Lineage::new(&start, &self.stop, &listing));
+        let mut merge = Merge::new(topic.clone(), range.clone(), lineage, half);
+        let first = if has_lineage {
+            merge.begin()
+        } else {
+            vec![Lane::new(None, range)]
+        };
+        let first = pin(topic, &mut merge, first).await?;
+        // Those that wait for their parents are opened only to know where they start.
+        let waiting = merge.unpinned();
+        pin(topic, &mut merge, waiting).await?;
+        merge.start(first);
         Ok(Replay::new(merge))
     }
 
@@ -209,11 +226,6 @@ impl Opening {
                 "records of this topic cannot be read again (replay is {}); subscribe with a group instead, or compose the topic with a journal",
                 has.replay
             )));
-        }
-        if has.partitions.is(&Partitions::Lineage) {
-            return Err(Error::unsupported(
-                "topics whose partitions split and merge cannot be replayed yet; subscribe with a group",
-            ));
         }
         let starts = has.starts.known().copied().unwrap_or(Starts::NONE);
         let (offered, name) = match &self.start {
@@ -301,10 +313,28 @@ fn offers(starts: &Starts) -> String {
     }
 }
 
+/// Opens the readers of lanes and counts in where they start.
+async fn pin(topic: &Topic, merge: &mut Merge, lanes: Vec<Lane>) -> Result<Vec<Lane>> {
+    let mut opens: FuturesUnordered<_> = lanes.into_iter().map(|l| open(topic, l)).collect();
+    let mut lanes = Vec::new();
+    while let Some(lane) = poll_fn(|cx| Pin::new(&mut opens).poll_next(cx)).await {
+        let mut lane = lane?;
+        if let Some(pinned) = lane.pinned.take() {
+            merge.pin(&lane, pinned);
+        }
+        lanes.push(lane);
+    }
+    Ok(lanes)
+}
+
 /// Opens a lane's reader, trying again what can heal.
-async fn open(topic: &Topic, lane: &mut Lane) -> Result<()> {
+async fn open(topic: &Topic, mut lane: Lane) -> Result<Lane> {
     let (bus, name) = (topic.bus(), topic.name());
-    let opened = retry(bus.clock(), || bus.backend.read(name, &lane.range)).await?;
-    lane.adopt(opened);
-    Ok(())
+    match retry(bus.clock(), || bus.backend.read(name, &lane.range)).await {
+        Ok(opened) => lane.adopt(opened),
+        // The partition may have vanished since it was listed: told as a gap, in its turn.
+        Err(error) if lane.partition.is_some() && error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    Ok(lane)
 }

@@ -47,6 +47,23 @@ impl Track {
         }
     }
 
+    /// Records up to here were handed out or were not asked for. Whether that moved anything.
+    pub(super) fn passed(&mut self, position: Position) -> bool {
+        let frontier = self.frontier(position.partition());
+        let covered = frontier.is_some_and(|at| at.covers(&position) == Some(true));
+        if !covered {
+            self.handed(Some(position));
+        }
+        !covered
+    }
+
+    /// A partition falls under what holds for those that are not named.
+    pub(super) fn remove(&mut self, partition: PartitionId) {
+        self.fold();
+        self.base.remove(partition);
+        self.forget();
+    }
+
     /// A partition's frontier moved without a record, or became known.
     pub(super) fn set(&mut self, partition: PartitionId, frontier: Frontier) {
         self.fold();

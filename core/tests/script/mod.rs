@@ -1,5 +1,6 @@
 //! A backend that says what a test has written down for it, and notes what it was asked.
 
+#![allow(dead_code, reason = "each test file uses its part")]
 #![expect(
     clippy::unwrap_used,
     clippy::panic,

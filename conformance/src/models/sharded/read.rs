@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use annals_core::driver::{Fetched, Opened, ReadRange, Reader, Room, Stop};
 use annals_core::{
-    Cursor, Error, Frontier, PartitionId, Position, Recorded, Result, Timestamp, TopicName,
+    Cursor, Error, Frontier, PartitionId, Position, Recorded, Rest, Result, Timestamp, TopicName,
 };
 use async_trait::async_trait;
 
@@ -59,11 +59,6 @@ fn the_shard(range: &ReadRange) -> Result<PartitionId> {
 
 pub(super) fn open(client: &Sharded, name: &TopicName, range: &ReadRange) -> Result<Opened> {
     let id = the_shard(range)?;
-    if range.key.is_some() {
-        return Err(Error::unsupported(
-            "this log has no index by key; scan it instead",
-        ));
-    }
     client.on(name, |topic| {
         client.check_cursor(name, topic, &range.from)?;
         let shard = topic
@@ -84,11 +79,16 @@ pub(super) fn open(client: &Sharded, name: &TopicName, range: &ReadRange) -> Res
         };
         let at = pinned(shard, from, client.service.clock.now());
         let origin = client.service.origin(name, &topic.incarnation);
-        let mut pinned = Cursor::new(origin, [], range.from.rest());
-        pinned.set(id, at);
+        let one = |at| Cursor::new(Arc::clone(&origin), [(id, at)], Rest::Outside);
+        // Where the stop is a place: opened again later, it is the same one.
+        let until = match (&range.stop, &bound) {
+            (Stop::End, Bound::Through(last)) => Some(one(Frontier::after(*last))),
+            (Stop::End, Bound::Nothing) => Some(one(Frontier::Start)),
+            _ => None,
+        };
         Ok(Opened {
-            from: pinned,
-            until: None,
+            from: one(at),
+            until,
             reader: Box::new(ShardReader {
                 client: client.clone(),
                 topic: name.clone(),
@@ -143,7 +143,7 @@ impl ShardReader {
         let Some(shard) = topic.shard(self.shard) else {
             return Some(Fetched::End);
         };
-        if shard.lacks(&self.at) && !matches!(self.bound, Bound::Nothing) {
+        if self.wants_more() && shard.lacks(&self.at) {
             let from = self.at;
             self.at = shard.kept_from();
             return Some(Fetched::Gap {
@@ -180,6 +180,15 @@ impl ShardReader {
         };
         self.ended = over;
         over.then_some(Fetched::End)
+    }
+
+    /// Whether anything behind the place may lie in the range.
+    fn wants_more(&self) -> bool {
+        match &self.bound {
+            Bound::Nothing => false,
+            Bound::Through(last) => self.at.covers(last) != Some(true),
+            Bound::Time(_) | Bound::Never => true,
+        }
     }
 
     fn push(&mut self, shard: &Shard, room: Room, out: &mut Vec<Recorded>) -> bool {
@@ -253,7 +262,7 @@ impl Reader for ShardReader {
                     ));
                 }
                 let lacks = topic.shard(self.shard).is_some_and(|s| s.lacks(&self.at));
-                let empty = if lacks {
+                let empty = if lacks || !self.wants_more() {
                     None
                 } else {
                     self.empty_answer(topic)

@@ -132,11 +132,12 @@ impl Shard {
         }
     }
 
-    pub(super) fn trim_to(&mut self, keep: usize) {
+    /// `oldest`: no shard that it continues is listed.
+    pub(super) fn trim_to(&mut self, keep: usize, oldest: bool) {
         while self.records.len() > keep {
             self.drop_oldest();
         }
-        self.expired |= self.closed.is_some() && self.records.is_empty();
+        self.expired |= oldest && self.closed.is_some() && self.records.is_empty();
     }
 
     fn drop_oldest(&mut self) {

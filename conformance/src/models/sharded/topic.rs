@@ -162,7 +162,13 @@ impl Topic {
         let places: Vec<_> = match start {
             Start::Beginning => Vec::new(),
             Start::Earliest => listed.map(|s| (s.id, Frontier::EARLIEST)).collect(),
-            Start::Since(time) => listed.map(|s| (s.id, Frontier::Since(*time))).collect(),
+            // Those that are listed no more too, where they held what is asked for: a gap.
+            Start::Since(time) => {
+                let since = Frontier::Since(*time);
+                let asked = |s: &&Shard| !s.expired || s.lacks(&since);
+                let shards = self.shards.values().filter(asked);
+                shards.map(|s| (s.id, since)).collect()
+            }
             // Shards that are made later are read from their start.
             Start::Latest | Start::After(_) => listed
                 .filter(|shard| shard.closed.is_none())
@@ -224,8 +230,16 @@ impl Topic {
 
     pub(super) fn trim_to(&mut self, keep: usize) {
         self.trimmed_by_hand = true;
-        for shard in self.shards.values_mut() {
-            shard.trim_to(keep);
+        // Parents first, which have the lower numbers: one is listed as long as a parent is.
+        let ids: Vec<PartitionId> = self.shards.keys().copied().collect();
+        for id in ids {
+            let expired = |id: &PartitionId| self.shard(*id).is_none_or(|shard| shard.expired);
+            let oldest = self
+                .shard(id)
+                .is_some_and(|s| s.parents.iter().all(expired));
+            if let Some(shard) = self.shards.get_mut(&id) {
+                shard.trim_to(keep, oldest);
+            }
         }
     }
 }
