@@ -15,6 +15,9 @@ pub(crate) struct Arguments {
     /// Fewer rounds, all ids.
     #[arg(long)]
     quick: bool,
+    /// Fail when a figure misses its bound.
+    #[arg(long)]
+    check: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -23,6 +26,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         command.args(["--package", "annals-bench", "--", name]);
         if arguments.quick {
             command.arg("--quick");
+        }
+        if arguments.check {
+            command.arg("--check");
         }
         let status = command.status().context("cannot start cargo")?;
         if !status.success() {
