@@ -5,7 +5,9 @@
 //! when it last saw a lease's counter change; unchanged for `lease` means that its holder is gone.
 //! A partition is taken only when all its parents are committed as ended.
 
+mod feed;
 mod found;
+mod held;
 mod keeper;
 mod source;
 mod table;
@@ -17,7 +19,10 @@ use crate::capability::Partitions;
 use crate::driver::{Inbound, Leases, Settling, SubscribeOptions};
 use crate::error::Result;
 use crate::name::Group;
+use crate::subscription::News;
 use crate::topic::Topic;
+
+use held::Held;
 
 /// Joins a group. Returns once its start is stored.
 pub(crate) async fn join(
@@ -25,6 +30,7 @@ pub(crate) async fn join(
     group: &Group,
     leases: Arc<dyn Leases>,
     options: &SubscribeOptions,
+    news: Arc<News>,
 ) -> Result<Inbound> {
     let (existed, origin) = found::found(topic, group, leases.as_ref(), options).await?;
     let member = options.member.clone().unwrap_or_else(unique);
@@ -32,14 +38,10 @@ pub(crate) async fn join(
         topic.capabilities().partitions.known(),
         Some(Partitions::One | Partitions::Fixed(_))
     );
-    let (held, turns, keeper) = keeper::start(
-        topic.clone(),
-        group.clone(),
-        leases,
-        member,
-        options.lease,
-        growing,
-    );
+    let (held, turns) = Held::new(topic.clone(), group.clone(), leases, news);
+    let held = Arc::new(held);
+    let keep = keeper::keep(Arc::clone(&held), member, options.lease, growing);
+    let keeper = tokio::spawn(keep).abort_handle();
     let bytes = options.in_flight.bytes;
     let source = source::Readers::new(Arc::clone(&held), origin, bytes, turns, keeper);
     Ok(Inbound {

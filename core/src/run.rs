@@ -156,6 +156,8 @@ impl Work {
             }
         };
         let start = clock.elapsed();
+        // What nobody has yet goes back at once.
+        session.begin_close();
         clock
             .timeout(grace.saturating_sub(grace / 5), async {
                 while running.join_next().await.is_some() {}

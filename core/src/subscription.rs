@@ -1,15 +1,32 @@
 //! Reading as a member of a group.
+//!
+//! | room | does |
+//! | --- | --- |
+//! | `open`, `close` | how a membership begins and ends |
+//! | `session` | what handles and tasks share: `next`, verdicts, flush |
+//! | `receive`, `settle`, `keep`, `letters` | the tasks: source to ledger, ledger to service, holding on, dead letters |
+//! | `ledger` | who may have which record when; no I/O |
+//! | `lanes`, `window`, `stay`, `outbox` | keys in flight, the watermark, one partition's stay, settlements to tell |
+//! | `news`, `trouble`, `failure`, `pause` | what is told, when, in which words, and how long to wait |
 
 mod close;
+mod failure;
+mod gone;
+mod keep;
+mod lanes;
 mod ledger;
 pub mod letters;
+mod news;
 mod open;
+mod outbox;
 mod pause;
 mod receive;
 mod session;
 mod settle;
 mod stay;
+mod trouble;
 mod verdict;
+mod window;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +41,13 @@ use crate::recorded::Recorded;
 use crate::run::Run;
 use crate::topic::Topic;
 
-pub(crate) use ledger::{Handout, closed};
+pub(crate) use failure::closed;
+pub(crate) use gone::Gone;
+pub(crate) use ledger::Handout;
+pub(crate) use news::News;
 pub use open::OpenSubscription;
-pub(crate) use pause::Pause;
 pub(crate) use session::{Next, Session};
-pub(crate) use stay::Gone;
+pub(crate) use trouble::Trouble;
 pub use verdict::Verdict;
 
 /// A membership of a group: records that no other member has, to be settled one by one.

@@ -25,16 +25,29 @@ pub(super) async fn found(
     }
     let start = options.start.clone().unwrap_or(Start::Beginning);
     let start = backend.locate(topic.name(), &start).await?;
-    if start.rest() == Rest::Outside && start.places().len() == 0 {
-        return Err(Error::config(
-            "a group reads the whole topic, and the cursor it is to start at leaves all partitions out",
-        ));
-    }
     let partitions = backend.partitions(topic.name()).await?;
+    if let Some(left_out) = left_out(&start, &partitions) {
+        return Err(Error::config(format!(
+            "a group reads the whole topic, and the cursor it is to start at leaves partition {left_out} out; take one of a replay of all partitions"
+        )));
+    }
     let rows = rows(&start, &partitions);
     let made = leases.found(group, &rows).await?;
     // Somebody who was faster has stored another start, and that one holds.
     Ok((!made, Arc::clone(start.origin())))
+}
+
+/// A partition that `start` neither reads nor has read, nor will come to.
+fn left_out(start: &Cursor, partitions: &[Partition]) -> Option<PartitionId> {
+    if start.rest() == Rest::FromStart {
+        return None;
+    }
+    let finished = ancestors(start.places().map(|(id, _)| id), partitions);
+    let is_named = |id: &PartitionId| start.frontier(*id).is_some();
+    let comes = |id: PartitionId| ancestors([id].into_iter(), partitions).iter().any(is_named);
+    let ids = partitions.iter().map(|partition| partition.id);
+    ids.filter(|id| !is_named(id) && !finished.contains(id))
+        .find(|id| !comes(*id))
 }
 
 /// A row per partition that is still to be read from `start`.
@@ -82,4 +95,66 @@ pub(super) fn ancestors(
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::TopicName;
+    use crate::position::Position;
+
+    fn partition(id: u64, parents: &[u64]) -> Partition {
+        Partition {
+            id: PartitionId::new(id),
+            name: Arc::from(""),
+            parents: parents.iter().copied().map(PartitionId::new).collect(),
+            open: true,
+        }
+    }
+
+    fn cursor(named: &[u64], rest: Rest) -> Cursor {
+        let origin = Arc::new(Origin {
+            scheme: "test".into(),
+            topic: TopicName::new("orders").unwrap(),
+            incarnation: "1".into(),
+        });
+        let place = |id: &u64| {
+            let id = PartitionId::new(*id);
+            (id, Frontier::after(Position::new(id, 7)))
+        };
+        Cursor::new(origin, named.iter().map(place), rest)
+    }
+
+    #[test]
+    fn what_a_cursor_names_its_ancestors_have_been_read() {
+        // 0 was split into 1 and 2; 2 and 3 were merged into 4.
+        let all = [
+            partition(0, &[]),
+            partition(3, &[]),
+            partition(1, &[0]),
+            partition(2, &[0]),
+            partition(4, &[2, 3]),
+        ];
+        let ids = |named: &[u64], rest| -> Vec<u64> {
+            let rows = rows(&cursor(named, rest), &all);
+            rows.iter().map(|row| row.partition.get()).collect()
+        };
+        assert_eq!(ids(&[], Rest::FromStart), [0, 3, 1, 2, 4]);
+        assert_eq!(ids(&[1, 4], Rest::FromStart), [1, 4]);
+        assert_eq!(
+            ids(&[2, 3], Rest::FromStart),
+            [3, 1, 2, 4],
+            "its sibling too"
+        );
+        assert_eq!(ids(&[1, 2, 3], Rest::Outside), [3, 1, 2]);
+
+        let out = |named: &[u64]| {
+            let out = left_out(&cursor(named, Rest::Outside), &all);
+            out.map(PartitionId::get)
+        };
+        assert_eq!(out(&[1, 2, 3]), None, "4 comes by itself");
+        assert_eq!(out(&[1, 2]), Some(3));
+        assert_eq!(out(&[4]), Some(1));
+        assert_eq!(out(&[]), Some(0));
+    }
 }

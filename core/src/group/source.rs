@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -11,19 +11,12 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::keeper::{Held, Turn, over};
-use crate::cursor::{Cursor, Frontier, Origin, Rest};
-use crate::driver::{
-    Arrived, Budget, Closed, Commits, Delivered, Fetched, Holder, Lease, Opened, Partition,
-    ReadRange, Reader, Room, Source, Stop, Tenancy,
-};
-use crate::error::{Error, Result};
-use crate::pending::BoxFuture;
+use super::feed::{Feed, Step};
+use super::held::{Held, Turn, over};
+use crate::cursor::Origin;
+use crate::driver::{Arrived, Budget, Closed, Commits, Delivered, Fetched, Room, Source};
+use crate::error::Result;
 use crate::position::PartitionId;
-use crate::recorded::Recorded;
-use crate::subscription::Pause;
-
-use super::found;
 
 /// The readers of one member's leases.
 pub(super) struct Readers {
@@ -36,39 +29,6 @@ pub(super) struct Readers {
     say: VecDeque<Arrived>,
     /// Whose turn it is to be asked first.
     first: usize,
-}
-
-/// The reading of one lease.
-struct Feed {
-    tenancy: Tenancy,
-    from: Frontier,
-    attempts: u32,
-    held_back: bool,
-    out: Vec<Recorded>,
-    /// What was said after them.
-    after: Option<Arrived>,
-    pause: Pause,
-    state: State,
-}
-
-enum State {
-    Opening(Mutex<BoxFuture<Result<Opened>>>),
-    /// Opening failed, or is to begin.
-    Closed(Duration),
-    Reading(Box<dyn Reader>),
-    /// Reading failed and goes on after a pause.
-    Resting(Box<dyn Reader>, Duration),
-    /// All is read; what continues it must stand in the table before that is told.
-    Ending(Arc<[Partition]>),
-    Over,
-}
-
-/// What one step of a feed came to.
-enum Step {
-    Opened,
-    Fetched(Fetched),
-    Ended,
-    Failed(Error),
 }
 
 enum Happened {
@@ -167,150 +127,6 @@ impl Readers {
     }
 }
 
-impl Feed {
-    fn new(tenancy: Tenancy, row: &Lease) -> Self {
-        Self {
-            tenancy,
-            from: row.at,
-            attempts: row.attempts,
-            held_back: false,
-            out: Vec::new(),
-            after: None,
-            pause: Pause::new(),
-            state: State::Closed(Duration::ZERO),
-        }
-    }
-
-    fn drain(&mut self, room: &mut Room, out: &mut Vec<Delivered>) {
-        let mut taken = 0;
-        for record in &self.out {
-            if room.is_none() {
-                break;
-            }
-            room.records -= 1;
-            room.bytes = room.bytes.saturating_sub(record.len_bytes());
-            taken += 1;
-        }
-        let tenancy = self.tenancy;
-        out.extend(self.out.drain(..taken).map(|record| Delivered {
-            record,
-            holder: Holder::Tenancy(tenancy),
-            attempt: 1,
-        }));
-    }
-
-    /// Goes on until there is something to say.
-    ///
-    /// # Cancel safety
-    /// Cancel safe: how far it came is in `self`.
-    async fn step(
-        &mut self,
-        held: &Held,
-        origin: &Arc<Origin>,
-        budget: &Budget,
-        room: Room,
-    ) -> Step {
-        let clock = held.topic.bus().clock();
-        loop {
-            match &mut self.state {
-                State::Closed(wait) => {
-                    let wait = *wait;
-                    if !wait.is_zero() {
-                        clock.sleep(wait).await;
-                    }
-                    let opening = open(held, origin, budget, self.tenancy.partition, self.from);
-                    self.state = State::Opening(Mutex::new(opening));
-                }
-                State::Opening(opening) => {
-                    let opening = opening.get_mut().unwrap_or_else(PoisonError::into_inner);
-                    match opening.as_mut().await {
-                        Ok(opened) => {
-                            self.pause.reset();
-                            self.state = State::Reading(opened.reader);
-                            return Step::Opened;
-                        }
-                        Err(error) => {
-                            let wait = self.pause.after(&error);
-                            self.state = State::Closed(wait);
-                            if !error.is_retryable() {
-                                return Step::Failed(error);
-                            }
-                            tracing::debug!(error = %error, "a reader could not be opened and is tried again");
-                        }
-                    }
-                }
-                State::Resting(_, wait) => {
-                    clock.sleep(*wait).await;
-                    let state = std::mem::replace(&mut self.state, State::Over);
-                    if let State::Resting(reader, _) = state {
-                        self.state = State::Reading(reader);
-                    }
-                }
-                State::Reading(reader) => match reader.fetch(room, &mut self.out).await {
-                    Ok(Fetched::PartitionEnded { children, .. }) => {
-                        self.pause.reset();
-                        self.state = State::Ending(children);
-                    }
-                    Ok(fetched) => {
-                        self.pause.reset();
-                        if fetched == Fetched::End {
-                            self.state = State::Over;
-                        }
-                        return Step::Fetched(fetched);
-                    }
-                    Err(error) if error.is_retryable() => {
-                        tracing::debug!(error = %error, "reading failed and is tried again");
-                        let wait = self.pause.after(&error);
-                        let state = std::mem::replace(&mut self.state, State::Over);
-                        if let State::Reading(reader) = state {
-                            self.state = State::Resting(reader, wait);
-                        }
-                        if !self.out.is_empty() {
-                            return Step::Fetched(Fetched::Records);
-                        }
-                    }
-                    Err(error) => return Step::Failed(error),
-                },
-                State::Ending(children) => {
-                    let rows: Vec<Lease> = children
-                        .iter()
-                        .map(|child| found::row(child, Frontier::Start))
-                        .collect();
-                    if let Err(error) = held.leases.add(&held.group, &rows).await {
-                        if !error.is_retryable() {
-                            return Step::Failed(error);
-                        }
-                        clock.sleep(self.pause.after(&error)).await;
-                        continue;
-                    }
-                    self.state = State::Over;
-                    return Step::Ended;
-                }
-                State::Over => std::future::pending().await,
-            }
-        }
-    }
-}
-
-/// Opens a reader of one partition.
-fn open(
-    held: &Held,
-    origin: &Arc<Origin>,
-    budget: &Budget,
-    partition: PartitionId,
-    from: Frontier,
-) -> BoxFuture<Result<Opened>> {
-    let range = ReadRange {
-        from: Cursor::new(Arc::clone(origin), [(partition, from)], Rest::Outside),
-        stop: Stop::Never,
-        partitions: Some(vec![partition]),
-        key: None,
-        budget: budget.clone(),
-    };
-    let topic = held.topic.clone();
-    Box::pin(async move { topic.bus().backend.read(topic.name(), &range).await })
-}
-
 #[async_trait]
 impl Source for Readers {
     async fn fetch(&mut self, room: Room, out: &mut Vec<Delivered>) -> Result<Arrived> {
@@ -358,6 +174,9 @@ impl Source for Readers {
             };
             // What did not fit comes before what was said after it.
             if feed.out.is_empty() {
+                if matches!(arrived, Arrived::Ended { .. }) {
+                    self.feeds.remove(&id);
+                }
                 return Ok(arrived);
             }
             feed.after = Some(arrived);

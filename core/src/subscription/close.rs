@@ -20,14 +20,11 @@ pub(crate) async fn close(session: Arc<Session>, tasks: Tasks, grace: Duration) 
     let source = clock
         .timeout(left().saturating_sub(share), &mut receive)
         .await;
-    let mut result = Closed {
-        returned: session.ledger().give_all_back(),
-        ..Closed::default()
-    };
-    session.work.notify_one();
-    let handled = clock
+    give_back(&session, false);
+    let _ = clock
         .timeout(left().saturating_sub(share), idle(&session))
         .await;
+    give_back(&session, true);
     let mut failed = None;
     let flushed = clock
         .timeout(
@@ -42,22 +39,8 @@ pub(crate) async fn close(session: Arc<Session>, tasks: Tasks, grace: Duration) 
         task.abort();
     }
     receive.abort();
-    {
-        let mut ledger = session.ledger();
-        if handled.is_none() {
-            let held = u64::try_from(ledger.handed()).unwrap_or(u64::MAX);
-            match &session.settling {
-                // They go with their partition.
-                Settling::UpTo(_) => result.returned = result.returned.saturating_add(held),
-                Settling::Each(_) => {
-                    result.left = result.left.saturating_add(held);
-                    result.within = Some(session.lease);
-                }
-            }
-        }
-        ledger.end();
-    }
-    session.news.notify_waiters();
+    let mut result = end(&session);
+    session.news.ring();
     if let Some(Ok(source)) = source {
         match clock.timeout(left(), source.close(left())).await {
             Some(Ok(closed)) => {
@@ -76,34 +59,56 @@ pub(crate) async fn close(session: Arc<Session>, tasks: Tasks, grace: Duration) 
     failed.map_or(Ok(result), Err)
 }
 
-/// Waits until everything settled has been committed, or cannot be; keeps the first failure. Gaps
-/// are nothing that closing could fail by.
-async fn flush(session: &Session, failed: &mut Option<Error>) {
-    loop {
-        match session.flush().await {
-            Ok(()) => return,
-            Err(error) if error.kind() == ErrorKind::Gap => {}
-            Err(error) => {
-                let passing = super::is_passing(&error);
-                failed.get_or_insert(error);
-                if !passing {
-                    return;
-                }
+fn give_back(session: &Session, all: bool) {
+    session.ledger().give_all_back(all, session.now());
+    session.work.notify_one();
+}
+
+/// Nothing can be settled from here on: what was given back, and what could not be.
+fn end(session: &Session) -> Closed {
+    let mut ledger = session.ledger();
+    let (partitioned, tokens) = ledger.leftover();
+    let result = Closed {
+        // They go with their partition.
+        returned: ledger.returned.saturating_add(partitioned),
+        left: u64::try_from(tokens.len()).unwrap_or(u64::MAX),
+        within: match &session.settling {
+            Settling::Each(settler) if !tokens.is_empty() => {
+                let held = tokens.iter().map(|token| settler.held_for(*token));
+                held.map(|held| held.unwrap_or(session.lease)).max()
             }
+            _ => None,
+        },
+    };
+    ledger.end();
+    result
+}
+
+/// Waits until everything settled has been committed, or cannot be; keeps the first failure.
+async fn flush(session: &Session, failed: &mut Option<Error>) {
+    while let Err(error) = session.flush().await {
+        let passing = super::is_passing(&error);
+        failed.get_or_insert(error);
+        if !passing {
+            return;
         }
     }
 }
 
-/// Waits until no handler has anything.
+/// Waits until no handler has anything, and no letter is to be written.
 async fn idle(session: &Session) {
     loop {
-        let news = session.news.notified();
-        let mut news = std::pin::pin!(news);
-        news.as_mut().enable();
-        if session.ledger().handed() == 0 {
+        let bell = session.news.bell.notified();
+        let mut bell = std::pin::pin!(bell);
+        bell.as_mut().enable();
+        let is_idle = {
+            let ledger = session.ledger();
+            ledger.handed() == 0 && ledger.letter_due().is_none()
+        };
+        if is_idle {
             return;
         }
-        news.await;
+        bell.await;
     }
 }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::ledger::Letter;
 use super::session::Session;
+use super::trouble::Trouble;
 use crate::batch::Batch;
 use crate::capability::{Claim, Dedupe};
-use crate::defaults::REDELIVERY_DELAY;
+use crate::defaults::{REDELIVERY_DELAY, RETRY_FOR};
 use crate::driver::AppendOptions;
-use crate::error::{Error, ErrorKind, Operation, Result};
+use crate::error::{Effect, Error, ErrorKind, Operation, Result, Retry};
 use crate::outcome::{AppendError, Outcome};
 use crate::time::Timestamp;
 use crate::topic::Topic;
@@ -37,19 +38,19 @@ pub const MAX_REASON: usize = 1_024;
 pub(crate) async fn letters(session: Arc<Session>) {
     // A letter that failed is the same submission when it is sent again.
     let mut tried: HashMap<u64, Batch> = HashMap::new();
-    let mut told: Option<ErrorKind> = None;
+    let mut trouble = Trouble::new();
     loop {
         let now = session.now();
-        let (due, next) = {
+        let (letter, due) = {
             let ledger = session.ledger();
             if ledger.ended {
                 return;
             }
-            (ledger.letters(now), ledger.next_letter())
+            tried.retain(|id, _| ledger.is_rejected(*id));
+            (ledger.letter(now), ledger.letter_due())
         };
-        if due.is_empty() {
-            tried.clear();
-            match next {
+        let Some(letter) = letter else {
+            match due {
                 None => session.letters.notified().await,
                 Some(at) => {
                     tokio::select! {
@@ -60,40 +61,52 @@ pub(crate) async fn letters(session: Arc<Session>) {
                 }
             }
             continue;
-        }
-        for letter in due {
-            let Some(topic) = &session.dead_letters else {
+        };
+        match &session.dead_letters {
+            None => {
                 session.ledger().reprieve(letter.id, now);
-                session.tell(nowhere(), Operation::Settle);
-                session.work.notify_one();
-                continue;
-            };
-            let batch = tried
-                .entry(letter.id)
-                .or_insert_with(|| write(&session, topic, &letter))
-                .clone();
-            let result = send(topic, &batch).await;
-            let now = session.now();
-            match result {
-                Ok(()) => {
-                    tried.remove(&letter.id);
-                    told = None;
-                    session.ledger().buried(letter.id, now);
-                }
-                Err(error) => {
-                    let at = now.saturating_add(REDELIVERY_DELAY);
-                    session.ledger().unburied(letter.id, at);
-                    if told != Some(error.kind()) {
-                        told = Some(error.kind());
-                        session.tell(error, Operation::Settle);
+                session.news.tell(nowhere(), Operation::Settle);
+            }
+            Some(topic) => {
+                let batch = tried
+                    .entry(letter.id)
+                    .or_insert_with(|| write(&session, topic, &letter))
+                    .clone();
+                let sent = session
+                    .clock()
+                    .timeout(RETRY_FOR, send(topic, &batch))
+                    .await;
+                let now = session.now();
+                match sent.unwrap_or_else(|| Err(unanswered(topic))) {
+                    Ok(()) => {
+                        trouble.heals();
+                        session.ledger().buried(letter.id, now);
+                    }
+                    Err(error) => {
+                        let (pause, tell) = trouble.fails(&error, now);
+                        let at = now.saturating_add(pause.max(REDELIVERY_DELAY));
+                        session.ledger().unburied(letter.id, at);
+                        if tell {
+                            session.news.tell(error, Operation::Settle);
+                        }
                     }
                 }
             }
-            session.work.notify_one();
-            session.news.notify_waiters();
-            session.room.notify_one();
         }
+        session.work.notify_one();
+        session.news.ring();
+        session.room.notify_one();
     }
+}
+
+fn unanswered(topic: &Topic) -> Error {
+    let error = Error::new(
+        ErrorKind::Timeout,
+        Effect::Unknown,
+        Retry::Backoff,
+        "a dead letter was not answered in time; it is sent again",
+    );
+    topic.place(error, Operation::Append)
 }
 
 fn nowhere() -> Error {

@@ -6,8 +6,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::ledger::{Ledger, Rules};
+use super::news::News;
 use super::session::Session;
-use super::{Subscription, Tasks, letters, receive, settle};
+use super::{Subscription, Tasks, keep, letters, receive, settle};
 use crate::capability::{Attempts, GroupNames, Hold};
 use crate::defaults;
 use crate::driver::{Room, Settling, SubscribeOptions};
@@ -259,22 +260,27 @@ impl Opening {
         };
         let topic = self.topic;
         let backend = &topic.bus().backend;
+        let news = Arc::new(News::default());
         let inbound = match backend.leases(topic.name()) {
-            Some(leases) => group::join(&topic, &group, leases, &options).await?,
+            Some(leases) => {
+                group::join(&topic, &group, leases, &options, Arc::clone(&news)).await?
+            }
             None => backend.subscribe(topic.name(), &group, &options).await?,
         };
         tracing::debug!(topic = %topic.name(), group = %group, existed = inbound.existed, "joined");
         let offered = topic.capabilities();
         let up_to = matches!(inbound.settling, Settling::UpTo(_));
-        let ledger = Ledger::new(Rules {
+        let attempts = &offered.groups.attempts;
+        let rules = Rules {
             ordered: offered.orders_keys(),
             in_flight: self.in_flight,
             max_attempts: self.max_attempts,
             careful: up_to
                 && self.max_attempts.is_some()
-                && offered.groups.attempts.is(&Attempts::Handed),
+                && (attempts.is(&Attempts::Handed) || attempts.is(&Attempts::Taken)),
             commit_interval: self.commit_interval,
-        });
+        };
+        let ledger = Ledger::new(rules, Arc::clone(&news));
         let session = Arc::new(Session::new(
             topic,
             group,
@@ -282,6 +288,7 @@ impl Opening {
             dead_letters,
             hold.map_or(lease, |hold| hold.lease.min(lease)),
             ledger,
+            news,
         ));
         let mut others = vec![
             tokio::spawn(settle::settle(Arc::clone(&session))).abort_handle(),
@@ -289,7 +296,7 @@ impl Opening {
         ];
         if let Settling::Each(settler) = &session.settling {
             let extend = hold.is_some_and(|hold| hold.extend);
-            let keep = settle::keep(Arc::clone(&session), Arc::clone(settler), extend);
+            let keep = keep::keep(Arc::clone(&session), Arc::clone(settler), extend);
             others.push(tokio::spawn(keep).abort_handle());
         }
         let receive = tokio::spawn(receive::receive(Arc::clone(&session), inbound.source));

@@ -14,10 +14,6 @@ impl Pause {
         Self(RETRY_FIRST)
     }
 
-    pub(crate) fn reset(&mut self) {
-        self.0 = RETRY_FIRST;
-    }
-
     /// How long to wait after this error: at least as long as it says.
     pub(crate) fn after(&mut self, error: &Error) -> Duration {
         let pause = self.0;

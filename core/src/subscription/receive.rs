@@ -1,9 +1,12 @@
 //! The task that owns a source and brings what arrives into the ledger.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::pause::Pause;
+use super::ledger::Ledger;
 use super::session::Session;
+use super::trouble::Trouble;
+use crate::cursor::Frontier;
 use crate::driver::{Arrived, Delivered, Room, Settling, Source};
 use crate::error::{Error, Operation};
 use crate::signal::Gap;
@@ -11,60 +14,61 @@ use crate::signal::Gap;
 /// Fetches as far as there is room, until the subscription closes; gives the source back.
 pub(crate) async fn receive(session: Arc<Session>, mut source: Box<dyn Source>) -> Box<dyn Source> {
     let mut out = Vec::new();
-    let mut pause = Pause::new();
+    let mut trouble = Trouble::new();
     loop {
         let (room, holds) = {
             let mut ledger = session.ledger();
             if ledger.closing {
                 return source;
             }
-            (ledger.room(), ledger.holds())
+            let room = wanted(&session.settling, &ledger);
+            ledger.starved = room.is_none();
+            (room, ledger.holds())
         };
         for (partition, held) in holds {
             source.hold(partition, held);
         }
-        let room = wanted(&session, room);
-        let full = room.is_none();
-        let fetched = {
-            let wake = async {
-                if full {
-                    session.room.notified().await;
-                } else {
-                    session.stop.notified().await;
-                }
-            };
-            tokio::select! {
-                biased;
-                fetched = source.fetch(room, &mut out) => Some(fetched),
-                () = wake => None,
-            }
+        let fetched = tokio::select! {
+            biased;
+            fetched = source.fetch(room, &mut out) => Some(fetched),
+            () = session.room.notified() => None,
         };
+        let mut news = !out.is_empty();
         arrive(&session, &mut out);
         match fetched {
             None => {}
             Some(Ok(arrived)) => {
-                pause.reset();
+                trouble.heals();
+                news |= arrived != Arrived::CaughtUp;
                 signal(&session, &arrived);
             }
+            Some(Err(error)) if error.is_retryable() => {
+                rest(&session, &error, &mut trouble).await;
+            }
             Some(Err(error)) => {
-                let goes_on = fails(&session, error, &mut pause).await;
-                if !goes_on {
-                    return source;
-                }
+                session.ledger().failed = Some(session.place(error, Operation::Subscribe));
             }
         }
-        announce(&session);
+        // An end of it may also have been found in what arrived.
+        if session.ledger().failed.is_some() {
+            session.news.ring();
+            return closing(&session, source).await;
+        }
+        if news {
+            announce(&session);
+        }
     }
 }
 
 /// What a service shares out is taken only for those who wait for it: whoever takes more keeps it
 /// from other members.
-fn wanted(session: &Session, room: Room) -> Room {
-    match &session.settling {
+fn wanted(settling: &Settling, ledger: &Ledger) -> Room {
+    let room = ledger.room();
+    match settling {
         Settling::UpTo(_) => room,
-        Settling::Each(_) if session.ledger().is_ready() => Room::NONE,
+        Settling::Each(_) if ledger.is_ready() => Room::NONE,
         Settling::Each(_) => Room {
-            records: room.records.min(session.wanted()),
+            records: room.records.min(ledger.wanted),
             bytes: room.bytes,
         },
     }
@@ -94,22 +98,20 @@ fn signal(session: &Session, arrived: &Arrived) {
         Arrived::Revoking { tenancy, grace } => {
             // A part of the grace is for the commit.
             let until = now.saturating_add(grace.saturating_sub(grace / 5));
-            ledger.revoking(tenancy, until);
+            ledger.revoking(tenancy, until, now);
         }
         Arrived::Lost { tenancy } => ledger.lost(tenancy),
         Arrived::Advanced { tenancy, to } => ledger.advanced(tenancy, to, now),
-        Arrived::Ended { tenancy } => {
-            ledger.advanced(tenancy, crate::cursor::Frontier::Ended, now);
-            // Children wait for it.
-            ledger.hurry();
-        }
+        Arrived::Ended { tenancy } => ledger.advanced(tenancy, Frontier::Ended, now),
         Arrived::Gap { tenancy, from, to } => {
+            ledger.skipped(tenancy);
+            drop(ledger);
             let gap = Error::of_gap(Gap {
                 partition: tenancy.partition,
                 from,
                 to,
             });
-            ledger.tell(session.place(gap, Operation::Subscribe));
+            session.news.tell(gap, Operation::Subscribe);
         }
     }
 }
@@ -118,9 +120,9 @@ fn signal(session: &Session, arrived: &Arrived) {
 fn announce(session: &Session) {
     let (work, letters) = {
         let ledger = session.ledger();
-        (ledger.next_due(), ledger.next_letter())
+        (ledger.work_due(), ledger.letter_due())
     };
-    session.news.notify_waiters();
+    session.news.ring();
     if work.is_some() {
         session.work.notify_one();
     }
@@ -129,40 +131,44 @@ fn announce(session: &Session) {
     }
 }
 
-/// `false`: the subscription was closed meanwhile.
-async fn fails(session: &Session, error: Error, pause: &mut Pause) -> bool {
-    let error = session.place(error, Operation::Subscribe);
-    if error.is_retryable() {
-        tracing::debug!(error = %error, "receiving failed and is tried again");
-        let wait = pause.after(&error);
+/// Waits before the next attempt, unless the subscription closes.
+async fn rest(session: &Session, error: &Error, trouble: &mut Trouble) {
+    tracing::debug!(error = %error, "receiving failed and is tried again");
+    let now = session.now();
+    let (pause, tell) = trouble.fails(error, now);
+    if tell {
+        session.news.tell(error.clone(), Operation::Subscribe);
+    }
+    let until = now.saturating_add(pause);
+    while !session.ledger().closing {
+        let left = until.saturating_sub(session.now());
+        if left.is_zero() {
+            return;
+        }
         tokio::select! {
             biased;
-            () = session.stop.notified() => return false,
-            () = session.clock().sleep(wait) => return true,
+            () = session.room.notified() => {}
+            () = session.clock().sleep(left) => {}
         }
     }
-    session.ledger().failed = Some(error);
-    session.news.notify_waiters();
-    if !session.ledger().closing {
-        session.stop.notified().await;
+}
+
+/// Nothing arrives any more; gives the source back once the subscription closes.
+async fn closing(session: &Session, source: Box<dyn Source>) -> Box<dyn Source> {
+    while !session.ledger().closing {
+        session.room.notified().await;
     }
-    false
+    source
 }
 
 /// Results in the order of what was asked; a missing one is an error.
 pub(crate) fn padded<T>(mut answers: Vec<T>, asked: usize, missing: impl Fn() -> T) -> Vec<T> {
     answers.truncate(asked);
-    while answers.len() < asked {
-        answers.push(missing());
-    }
+    answers.resize_with(asked.max(answers.len()), missing);
     answers
 }
 
-pub(crate) fn unanswered() -> Error {
-    Error::new(
-        crate::error::ErrorKind::Internal,
-        crate::error::Effect::Unknown,
-        crate::error::Retry::Backoff,
-        "the backend answered fewer settlements than it was asked for",
-    )
+/// How long a sleep may be that nobody needs to end.
+pub(crate) fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    one.into_iter().chain(other).min()
 }

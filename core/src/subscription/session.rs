@@ -1,12 +1,13 @@
 //! What the handles of a subscription and its tasks share.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::ledger::{Ledger, closed};
+use super::failure::closed;
+use super::ledger::{Handout, Ledger};
+use super::news::News;
 use super::stay::Waiter;
 use super::verdict::Verdict;
 use crate::clock::Clock;
@@ -25,14 +26,10 @@ pub(crate) struct Session {
     pub(crate) dead_letters: Option<Topic>,
     pub(crate) lease: Duration,
     ledger: Mutex<Ledger>,
-    /// Callers of `next` that wait now: what is taken from a service that shares records out.
-    wanted: AtomicUsize,
     /// For those who call: something can be handed out, or was told.
-    pub(crate) news: Notify,
-    /// For the receiving task: there is room.
+    pub(crate) news: Arc<News>,
+    /// For the receiving task: there is room, something to hold back or let go, or it is to end.
     pub(crate) room: Notify,
-    /// For the receiving task: it is to end.
-    pub(crate) stop: Notify,
     /// For the settling task.
     pub(crate) work: Notify,
     /// For the task that writes dead letters.
@@ -57,6 +54,7 @@ impl Session {
         dead_letters: Option<Topic>,
         lease: Duration,
         ledger: Ledger,
+        news: Arc<News>,
     ) -> Self {
         Self {
             topic,
@@ -65,10 +63,8 @@ impl Session {
             dead_letters,
             lease,
             ledger: Mutex::new(ledger),
-            wanted: AtomicUsize::new(0),
-            news: Notify::new(),
+            news,
             room: Notify::new(),
-            stop: Notify::new(),
             work: Notify::new(),
             letters: Notify::new(),
         }
@@ -90,37 +86,23 @@ impl Session {
         self.topic.place(error, operation)
     }
 
-    pub(crate) fn tell(&self, error: Error, operation: Operation) {
-        let error = self.place(error, operation);
-        self.ledger().tell(error);
-        self.news.notify_waiters();
-    }
-
-    /// How many callers wait for a record.
-    pub(crate) fn wanted(&self) -> usize {
-        self.wanted.load(Ordering::Acquire)
-    }
-
     /// The next delivery, or what there is to say instead.
     ///
     /// # Cancel safety
     /// Nothing is taken before it is returned.
-    pub(crate) async fn next(self: &std::sync::Arc<Self>) -> Next {
+    pub(crate) async fn next(self: &Arc<Self>) -> Next {
         let mut wanting = None;
         loop {
-            let news = self.news.notified();
-            let mut news = std::pin::pin!(news);
-            news.as_mut().enable();
+            let bell = self.news.bell.notified();
+            let mut bell = std::pin::pin!(bell);
+            bell.as_mut().enable();
+            if let Some((error, operation)) = self.news.take() {
+                return Next::Told(self.place(error, operation));
+            }
             {
                 let mut ledger = self.ledger();
-                if let Some(error) = ledger.take_told() {
-                    return Next::Told(error);
-                }
-                if let Some(handout) = ledger.hand(self.now()) {
-                    return Next::Delivery(Box::new(Delivery::new(
-                        std::sync::Arc::clone(self),
-                        handout,
-                    )));
+                if let Some(handout) = self.hand(&mut ledger) {
+                    return Next::Delivery(Box::new(Delivery::new(Arc::clone(self), handout)));
                 }
                 if let Some(error) = &ledger.failed {
                     return Next::Failed(error.clone());
@@ -128,19 +110,52 @@ impl Session {
                 if ledger.closing {
                     return Next::Closed;
                 }
-                // What keeps records back may be a commit or a letter.
-                if ledger.next_due() == Some(Duration::ZERO) {
-                    self.work.notify_one();
+                if wanting.is_none() {
+                    ledger.wanted += 1;
+                    wanting = Some(Wanting(self));
                 }
-                if ledger.next_letter().is_some() {
-                    self.letters.notify_one();
+                self.feed(&ledger);
+            }
+            bell.await;
+        }
+    }
+
+    /// The oldest record that may be handed out and is still held.
+    fn hand(&self, ledger: &mut Ledger) -> Option<Handout> {
+        let now = self.now();
+        let before = (ledger.work_due(), ledger.letter_due());
+        let handout = loop {
+            let Some(handout) = ledger.hand(now) else {
+                break None;
+            };
+            let over = match (&self.settling, handout.holder) {
+                (Settling::Each(settler), Holder::Token(token)) => {
+                    settler.held_for(token) == Some(Duration::ZERO)
                 }
+                _ => false,
+            };
+            if !over {
+                break Some(handout);
             }
-            if wanting.is_none() {
-                wanting = Some(Wanting::new(self));
-            }
+            // Its hold ran out while it waited here: somebody else may have it already.
+            ledger.expire(handout.id, now);
+            ledger.settle(handout.id, Verdict::retry(), None, now);
+        };
+        // What keeps records back may be a commit or a letter.
+        let after = (ledger.work_due(), ledger.letter_due());
+        if after.0 != before.0 && after.0.is_some() {
+            self.work.notify_one();
+        }
+        if after.1 != before.1 && after.1.is_some() {
+            self.letters.notify_one();
+        }
+        handout
+    }
+
+    /// Lets the receiving task look again if that can change anything.
+    fn feed(&self, ledger: &Ledger) {
+        if ledger.starved || ledger.has_holds() {
             self.room.notify_one();
-            news.await;
         }
     }
 
@@ -160,66 +175,57 @@ impl Session {
             }
             return;
         }
-        let urgent = waiter.is_some();
-        let before = ledger.next_due();
+        let due = |ledger: &Ledger| (ledger.work_due(), ledger.retry_due());
+        let before = due(&ledger);
         ledger.settle(id, verdict, waiter, now);
-        let after = ledger.next_due();
-        let work = urgent || ledger.has_settlements() || (after.is_some() && after != before);
-        let (ready, letters, room) = (
-            ledger.is_ready() || ledger.closing,
-            ledger.next_letter().is_some(),
-            !ledger.room().is_none(),
-        );
-        let idle = ledger.handed() == 0;
-        drop(ledger);
-        if work {
+        let after = due(&ledger);
+        if after != before || after.0 == Some(Duration::ZERO) {
             self.work.notify_one();
         }
-        if ready || idle {
-            self.news.notify_waiters();
-        }
-        if letters {
+        if ledger.letter_due().is_some() {
             self.letters.notify_one();
         }
-        if room {
-            self.room.notify_one();
+        self.feed(&ledger);
+        let ring = ledger.is_ready() || ledger.handed() == 0;
+        drop(ledger);
+        if ring {
+            self.news.ring();
         }
     }
 
     /// Waits until everything that is settled now has been committed.
     pub(crate) async fn flush(&self) -> Result<()> {
-        let targets = {
+        let target = {
             let mut ledger = self.ledger();
             ledger.hurry();
-            ledger.progress()
+            ledger.target()
         };
         self.work.notify_one();
         loop {
-            let news = self.news.notified();
-            let mut news = std::pin::pin!(news);
-            news.as_mut().enable();
+            let bell = self.news.bell.notified();
+            let mut bell = std::pin::pin!(bell);
+            bell.as_mut().enable();
+            if let Some((error, operation)) = self.news.take_but_gaps() {
+                return Err(self.place(error, operation));
+            }
             {
-                let mut ledger = self.ledger();
-                if let Some(error) = ledger.take_told() {
-                    return Err(error);
+                let ledger = self.ledger();
+                if ledger.has_reached(&target) {
+                    return Ok(());
                 }
                 if ledger.ended {
                     return Err(self.place(closed(), Operation::Settle));
                 }
-                if ledger.has_committed(&targets) && !ledger.has_settlements() {
-                    return Ok(());
-                }
             }
-            news.await;
+            bell.await;
         }
     }
 
     /// No new deliveries from here on.
     pub(crate) fn begin_close(&self) {
         self.ledger().closing = true;
-        self.news.notify_waiters();
+        self.news.ring();
         self.room.notify_one();
-        self.stop.notify_one();
         self.work.notify_one();
     }
 }
@@ -227,15 +233,9 @@ impl Session {
 /// One caller who waits.
 struct Wanting<'a>(&'a Session);
 
-impl<'a> Wanting<'a> {
-    fn new(session: &'a Session) -> Self {
-        session.wanted.fetch_add(1, Ordering::AcqRel);
-        Self(session)
-    }
-}
-
 impl Drop for Wanting<'_> {
     fn drop(&mut self) {
-        self.0.wanted.fetch_sub(1, Ordering::AcqRel);
+        let mut ledger = self.0.ledger();
+        ledger.wanted = ledger.wanted.saturating_sub(1);
     }
 }

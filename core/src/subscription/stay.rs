@@ -1,63 +1,18 @@
-//! One stay of a partition: what of it is settled, and how far it can be committed.
+//! One stay of a partition: what of it is settled, committed, and may be handed out.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
+use super::gone::Gone;
+use super::window::Window;
 use crate::cursor::Frontier;
 use crate::driver::{Mark, Tenancy};
-use crate::error::Result;
-
-/// Whether deliveries of one right can still be settled.
-#[derive(Debug, Default)]
-pub(crate) struct Gone {
-    flag: AtomicBool,
-    notify: Notify,
-}
-
-impl Gone {
-    /// They cannot, from here on.
-    pub(crate) fn set(&self) {
-        self.flag.store(true, Ordering::Release);
-        self.notify.notify_waiters();
-    }
-
-    pub(crate) fn is_set(&self) -> bool {
-        self.flag.load(Ordering::Acquire)
-    }
-
-    /// Waits until they cannot.
-    ///
-    /// # Cancel safety
-    /// Dropping it stops waiting.
-    pub(crate) async fn wait(&self) {
-        loop {
-            let notified = self.notify.notified();
-            let mut notified = std::pin::pin!(notified);
-            notified.as_mut().enable();
-            if self.is_set() {
-                return;
-            }
-            notified.await;
-        }
-    }
-}
+use crate::error::{Error, Result};
 
 /// Who waits for one record's commit.
 pub(crate) type Waiter = oneshot::Sender<Result<()>>;
-
-/// A record, or a step of the frontier without one, in the order of arrival.
-#[derive(Debug)]
-struct Slot {
-    id: u64,
-    to: Frontier,
-    settled: bool,
-    /// How often it has been handed out.
-    attempts: u32,
-}
 
 /// A mark to commit, and the last arrival that it covers.
 #[derive(Clone, Copy, Debug)]
@@ -68,8 +23,10 @@ pub(crate) struct Due {
 
 /// One stay of a partition at this member.
 ///
-/// The watermark is the frontier behind the longest settled beginning of the window: it never
-/// passes a record that is not settled, whatever is settled behind that one.
+/// Where attempts are to survive a crash it begins with a *trial*: so many records are handed out
+/// one at a time, and the first that is not settled only once the attempt is committed. Two where
+/// the last stay left nothing in hand: the first shows that this one began, and its own commit
+/// comes before anything is handed out beside the second.
 #[derive(Debug)]
 pub(crate) struct Stay {
     pub(crate) tenancy: Tenancy,
@@ -80,180 +37,165 @@ pub(crate) struct Stay {
     pub(crate) revoking: Option<Duration>,
     /// Whether the source was told to hold this partition back.
     pub(crate) held: bool,
-    window: VecDeque<Slot>,
-    /// Settled records behind a hole.
-    behind: usize,
-    at: Frontier,
-    covers: u64,
+    window: Window,
     committed: (Frontier, u32),
     committed_id: u64,
     /// How often the first record behind the start had been handed out before this stay.
     before: u32,
-    /// So many records are handed out one at a time, each only once its attempt is committed.
-    probe: usize,
+    /// Records that are still on trial.
+    trial: usize,
+    /// The next attempt of the first record is to be committed before it is made.
     announced: bool,
     waiters: Vec<(u64, Waiter)>,
 }
 
 impl Stay {
-    pub(crate) fn new(tenancy: Tenancy, from: Frontier, attempts: u32, probe: usize) -> Self {
+    pub(crate) fn new(tenancy: Tenancy, from: Frontier, attempts: u32, trial: usize) -> Self {
         Self {
             tenancy,
             gone: Arc::default(),
             handed: 0,
             revoking: None,
             held: false,
-            window: VecDeque::new(),
-            behind: 0,
-            at: from,
-            covers: 0,
+            window: Window::new(from),
             committed: (from, attempts),
             committed_id: 0,
             before: attempts,
-            probe,
+            trial,
             announced: false,
             waiters: Vec::new(),
         }
     }
 
-    fn slot(&mut self, id: u64) -> Option<&mut Slot> {
-        let index = self.window.binary_search_by_key(&id, |slot| slot.id).ok()?;
-        self.window.get_mut(index)
-    }
-
     /// A record arrived; says how often it was handed out before.
     pub(crate) fn arrive(&mut self, id: u64, to: Frontier) -> u32 {
         let attempts = std::mem::take(&mut self.before);
-        self.window.push_back(Slot {
-            id,
-            to,
-            settled: false,
-            attempts,
-        });
+        self.window.arrive(id, to, attempts);
         attempts
     }
 
     /// The frontier moved without a record.
     pub(crate) fn advance(&mut self, id: u64, to: Frontier) {
-        match self.window.back_mut() {
-            // Settled steps in a row are one: an idle partition takes no memory.
-            Some(last) if last.settled => {
-                last.id = id;
-                last.to = to;
-            }
-            _ => {
-                self.window.push_back(Slot {
-                    id,
-                    to,
-                    settled: true,
-                    attempts: 0,
-                });
-                self.behind += 1;
-            }
-        }
-        self.pop();
+        self.window.advance(id, to);
+    }
+
+    /// Records are gone: the one that had been handed out before is among them.
+    pub(crate) fn skips(&mut self) {
+        self.before = 0;
     }
 
     /// The ids of what is not settled.
     pub(crate) fn unsettled(&self) -> Vec<u64> {
-        let open = self.window.iter().filter(|slot| !slot.settled);
-        open.map(|slot| slot.id).collect()
+        self.window.unsettled().collect()
     }
 
     /// How many settled records wait behind a hole.
     pub(crate) fn behind(&self) -> usize {
-        self.behind
+        self.window.behind()
     }
 
-    /// Whether this record may be handed out now. A record that may have ended its handler's
-    /// process is handed out alone, and only once that attempt is committed.
+    /// Whether this record may be handed out now.
     pub(crate) fn allows(&mut self, id: u64) -> bool {
         if self.revoking.is_some() {
             return false;
         }
-        if self.probe == 0 {
+        if self.trial == 0 {
             return true;
         }
-        let Some(first) = self.window.front().filter(|first| first.id == id) else {
+        let Some(first) = self.window.first().filter(|_| self.handed == 0) else {
             return false;
         };
-        if self.announced && self.committed == (self.at, first.attempts.saturating_add(1)) {
+        if first.id != id {
+            // The first waits for its retry or its letter: it did not end the process.
+            return first.tried;
+        }
+        if self.committed == (self.window.at(), first.attempts.saturating_add(1)) {
             return true;
         }
         self.announced = true;
         false
     }
 
-    /// Whether a commit is needed before anything can go on.
-    pub(crate) fn is_urgent(&self) -> bool {
-        (self.announced && self.handed == 0) || self.revoking.is_some() || !self.waiters.is_empty()
-    }
-
     /// The record is handed out for this attempt.
     pub(crate) fn hand(&mut self, id: u64, attempt: u32) {
         self.handed += 1;
         self.announced = false;
-        if let Some(slot) = self.slot(id) {
+        if let Some(slot) = self.window.slot(id) {
             slot.attempts = attempt;
+        }
+    }
+
+    /// There is a verdict on the record.
+    pub(crate) fn tried(&mut self, id: u64) {
+        if let Some(slot) = self.window.slot(id)
+            && !slot.tried
+        {
+            slot.tried = true;
+            self.trial = self.trial.saturating_sub(1);
         }
     }
 
     /// The record is settled.
     pub(crate) fn settle(&mut self, id: u64) {
-        if let Some(slot) = self.slot(id)
-            && !slot.settled
-        {
-            slot.settled = true;
-            self.behind += 1;
-            self.probe = self.probe.saturating_sub(1);
+        self.tried(id);
+        if self.window.settle(id) {
             self.announced = false;
         }
-        self.pop();
     }
 
-    fn pop(&mut self) {
-        while let Some(first) = self.window.pop_front_if(|first| first.settled) {
-            self.at = first.to;
-            self.covers = first.id;
-            self.behind = self.behind.saturating_sub(1);
-        }
-    }
-
-    fn mark(&self) -> Mark {
-        let attempts = match self.window.front() {
-            Some(first) => first.attempts.saturating_add(u32::from(self.announced)),
-            None => self.before,
-        };
-        Mark {
-            tenancy: self.tenancy,
-            to: self.at,
-            attempts,
-        }
+    /// Whether a commit is needed before anything can go on.
+    pub(crate) fn is_urgent(&self) -> bool {
+        (self.announced && self.handed == 0)
+            || self.revoking.is_some()
+            || !self.waiters.is_empty()
+            // What continues the partition waits for it.
+            || self.window.at() == Frontier::Ended
     }
 
     /// What has not been committed yet.
     pub(crate) fn due(&self) -> Option<Due> {
-        let mark = self.mark();
-        ((mark.to, mark.attempts) != self.committed).then_some(Due {
-            mark,
-            covers: self.covers,
+        let attempts = match self.window.first() {
+            Some(first) => first.attempts.saturating_add(u32::from(self.announced)),
+            None => self.before,
+        };
+        let to = self.window.at();
+        ((to, attempts) != self.committed).then_some(Due {
+            mark: Mark {
+                tenancy: self.tenancy,
+                to,
+                attempts,
+            },
+            covers: self.window.covers(),
         })
     }
 
     /// Whether settled records have not been committed yet.
     pub(crate) fn is_ahead(&self) -> bool {
-        self.at != self.committed.0
+        self.window.at() != self.committed.0 || self.window.behind() > 0
+    }
+
+    /// Whether everything of the partition is committed.
+    pub(crate) fn is_over(&self) -> bool {
+        self.committed.0 == Frontier::Ended
     }
 
     /// The mark holds.
     pub(crate) fn committed(&mut self, due: &Due) {
         self.committed = (due.mark.to, due.mark.attempts);
         self.committed_id = self.committed_id.max(due.covers);
-        let waiters = std::mem::take(&mut self.waiters);
-        for (id, waiter) in waiters {
-            if id <= self.committed_id {
+        self.answer(self.committed_id, &Ok(()));
+    }
+
+    /// The commit fails and goes on failing: whoever waits for it is told.
+    pub(crate) fn fails(&mut self, error: &Error) {
+        self.answer(self.window.covers(), &Err(error.clone()));
+    }
+
+    fn answer(&mut self, up_to: u64, answer: &Result<()>) {
+        for (id, waiter) in std::mem::take(&mut self.waiters) {
+            if id <= up_to {
                 // Whoever stopped waiting does not want to know.
-                let _ = waiter.send(Ok(()));
+                let _ = waiter.send(answer.clone());
             } else {
                 self.waiters.push((id, waiter));
             }
@@ -262,7 +204,7 @@ impl Stay {
 
     /// The last settled arrival that a commit can cover now, and the last that one has covered.
     pub(crate) fn progress(&self) -> (u64, u64) {
-        (self.covers, self.committed_id)
+        (self.window.covers(), self.committed_id)
     }
 
     /// Tells `waiter` when the record is committed.
@@ -274,5 +216,98 @@ impl Stay {
     pub(crate) fn end(self) -> Vec<Waiter> {
         self.gone.set();
         self.waiters.into_iter().map(|(_, waiter)| waiter).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::{PartitionId, Position};
+
+    const TENANCY: Tenancy = Tenancy {
+        partition: PartitionId::ONLY,
+        epoch: 1,
+    };
+
+    fn after(number: u64) -> Frontier {
+        Frontier::after(Position::new(PartitionId::ONLY, number))
+    }
+
+    fn stay(attempts: u32, trial: usize, records: u64) -> Stay {
+        let mut stay = Stay::new(TENANCY, Frontier::Start, attempts, trial);
+        for id in 1..=records {
+            stay.arrive(id, after(id));
+        }
+        stay
+    }
+
+    fn commit(stay: &mut Stay) -> (Frontier, u32) {
+        let due = stay.due().expect("something to commit");
+        stay.committed(&due);
+        (due.mark.to, due.mark.attempts)
+    }
+
+    fn handle(stay: &mut Stay, id: u64, attempt: u32) {
+        stay.hand(id, attempt);
+        stay.handed -= 1;
+        stay.settle(id);
+    }
+
+    #[test]
+    fn a_trial_commits_the_attempt_before_it_is_made() {
+        let mut stay = stay(0, 2, 3);
+        assert!(!stay.allows(2), "not before the first");
+        assert!(!stay.allows(1), "not before its attempt is committed");
+        assert!(stay.is_urgent());
+        assert_eq!(commit(&mut stay), (Frontier::Start, 1));
+        assert!(stay.allows(1));
+        stay.hand(1, 1);
+        assert!(!stay.allows(2), "one at a time");
+        stay.handed = 0;
+        stay.settle(1);
+        assert!(!stay.allows(2));
+        assert_eq!(commit(&mut stay), (after(1), 1), "the first is committed");
+        handle(&mut stay, 2, 1);
+        assert!(stay.allows(3), "the trial is over");
+    }
+
+    #[test]
+    fn a_record_on_trial_that_asks_for_a_retry_lets_others_go_on() {
+        let mut stay = stay(3, 100, 2);
+        assert!(!stay.allows(1));
+        assert_eq!(commit(&mut stay), (Frontier::Start, 4));
+        stay.hand(1, 4);
+        assert!(!stay.allows(2));
+        stay.handed = 0;
+        stay.tried(1);
+        assert!(stay.allows(2));
+    }
+
+    #[test]
+    fn attempts_of_a_record_that_is_gone_are_not_those_of_the_next() {
+        let mut stay = Stay::new(TENANCY, Frontier::Start, 7, 0);
+        stay.skips();
+        assert_eq!(stay.arrive(1, after(9)), 0);
+    }
+
+    #[test]
+    fn waiters_are_told_of_their_own_commit() {
+        let mut stay = stay(0, 0, 3);
+        let (sender, mut second) = oneshot::channel();
+        stay.settle(2);
+        stay.wait_for(2, sender);
+        assert!(stay.due().is_none(), "the first is a hole");
+        stay.settle(1);
+        let due = stay.due().unwrap();
+        assert!(second.try_recv().is_err());
+        stay.settle(3);
+        stay.committed(&due);
+        assert_eq!(second.try_recv().unwrap().map_err(|e| e.kind()), Ok(()));
+        assert_eq!(
+            stay.progress(),
+            (3, 2),
+            "the third is still to be committed"
+        );
+        assert!(stay.is_ahead());
     }
 }

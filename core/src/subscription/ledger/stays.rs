@@ -1,0 +1,231 @@
+//! Partitions that come and go, and what is committed of them.
+
+use std::time::Duration;
+
+use super::{Ledger, State};
+use crate::cursor::Frontier;
+use crate::driver::Tenancy;
+use crate::error::{Error, Result};
+use crate::position::PartitionId;
+use crate::subscription::failure::{self, is_over};
+use crate::subscription::stay::{Due, Stay};
+
+/// So many times the in-flight bound may be settled behind one record that is not: that much a
+/// crash repeats at worst, and that much is remembered.
+pub(super) const WINDOW: usize = 16;
+
+/// What a flush waits for.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// How far each stay's settled records reach.
+    stays: Vec<(Tenancy, u64)>,
+    /// The last settlement.
+    serial: u64,
+}
+
+impl Ledger {
+    pub(crate) fn assigned(&mut self, tenancy: Tenancy, from: Frontier, attempts: u32) {
+        let trial = match (self.rules.careful, attempts) {
+            (false, _) => 0,
+            (true, 0) => 2,
+            // The last stay ended while this record was in flight: it or one that was in flight
+            // with it may have ended the process.
+            (true, _) => self.rules.in_flight.records,
+        };
+        if let Some(old) = self.stays.get(&tenancy.partition) {
+            self.lost(old.tenancy);
+        }
+        let stay = Stay::new(tenancy, from, attempts, trial);
+        self.stays.insert(tenancy.partition, stay);
+    }
+
+    /// The stay is to end: nothing more of it is handed out, and once what handlers have is
+    /// settled (or `until` has come) and committed it is released.
+    pub(crate) fn revoking(&mut self, tenancy: Tenancy, until: Duration, now: Duration) {
+        let Some(stay) = self.stay(tenancy) else {
+            return;
+        };
+        stay.revoking = Some(until);
+        for id in stay.unsettled() {
+            self.drop_unless_handed(id, now);
+        }
+    }
+
+    /// The stay has ended. Who settles its records now settles nothing.
+    pub(crate) fn lost(&mut self, tenancy: Tenancy) {
+        if self.stay(tenancy).is_some()
+            && let Some(stay) = self.stays.remove(&tenancy.partition)
+        {
+            if stay.is_ahead() && stay.gone.tell_once() {
+                self.tell(failure::expired(tenancy.partition));
+            }
+            self.forget(stay);
+        }
+    }
+
+    fn forget(&mut self, stay: Stay) {
+        // Whoever is first in a lane because of this goes with the stay too, or has waited.
+        let now = Duration::ZERO;
+        for id in stay.unsettled() {
+            self.drop_unless_handed(id, now);
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.lost = true;
+            }
+        }
+        let partition = stay.tenancy.partition;
+        for waiter in stay.end() {
+            let _ = waiter.send(Err(failure::expired(partition)));
+        }
+    }
+
+    fn drop_unless_handed(&mut self, id: u64, now: Duration) {
+        let entry = self.entries.get(&id);
+        if entry.is_some_and(|entry| entry.state != State::Handed) {
+            self.remove(id, now);
+        }
+    }
+
+    /// The frontier moved without a record. Not so that of a stay which is to end: records of it
+    /// were left out, and the mark must not pass them.
+    pub(crate) fn advanced(&mut self, tenancy: Tenancy, to: Frontier, now: Duration) {
+        let id = self.id();
+        if let Some(stay) = self.stay(tenancy).filter(|stay| stay.revoking.is_none()) {
+            stay.advance(id, to);
+            self.touch(now);
+        }
+    }
+
+    /// Records are gone.
+    pub(crate) fn skipped(&mut self, tenancy: Tenancy) {
+        if let Some(stay) = self.stay(tenancy) {
+            stay.skips();
+        }
+    }
+
+    /// Commit now rather than at the next interval.
+    pub(crate) fn hurry(&mut self) {
+        self.urgent = true;
+    }
+
+    /// When there is something to tell the service; `None`: there is nothing, for now.
+    pub(crate) fn work_due(&self) -> Option<Duration> {
+        if self.urgent || self.outbox.is_due() || self.stays.values().any(is_pressing) {
+            return Some(Duration::ZERO);
+        }
+        let interval = self.rules.commit_interval;
+        let commit = self.dirty_since.map(|since| since.saturating_add(interval));
+        let revoked = self.stays.values().filter_map(|stay| stay.revoking).min();
+        commit.into_iter().chain(revoked).min()
+    }
+
+    /// The marks to commit now.
+    pub(crate) fn marks(&mut self, now: Duration) -> Vec<Due> {
+        let interval = self.rules.commit_interval;
+        let since = self.dirty_since;
+        let all = self.urgent || since.is_some_and(|since| since.saturating_add(interval) <= now);
+        if all {
+            self.urgent = false;
+            self.dirty_since = None;
+        }
+        let stays = self.stays.values();
+        stays
+            .filter(|stay| all || stay.is_urgent())
+            .filter_map(Stay::due)
+            .collect()
+    }
+
+    /// A commit's answer.
+    pub(crate) fn committed(&mut self, due: &Due, result: Result<()>) {
+        let tenancy = due.mark.tenancy;
+        match result {
+            Ok(()) => {
+                let Some(stay) = self.stay(tenancy) else {
+                    return;
+                };
+                stay.committed(due);
+                if stay.is_over()
+                    && let Some(stay) = self.stays.remove(&tenancy.partition)
+                {
+                    self.forget(stay);
+                }
+            }
+            Err(error) if is_over(&error) => {
+                if self.stay(tenancy).is_some()
+                    && let Some(stay) = self.stays.remove(&tenancy.partition)
+                {
+                    if stay.gone.tell_once() {
+                        self.tell(error.in_partition(tenancy.partition));
+                    }
+                    self.forget(stay);
+                }
+            }
+            // As soon as the pause is over: who settled it has waited already.
+            Err(_) => self.hurry(),
+        }
+    }
+
+    /// Commits fail and go on failing: whoever waits for one is told.
+    pub(crate) fn commits_fail(&mut self, error: &Error) {
+        for stay in self.stays.values_mut() {
+            stay.fails(error);
+        }
+    }
+
+    /// Revoked stays that can be released.
+    pub(crate) fn releasable(&self, now: Duration) -> Vec<Tenancy> {
+        let free = |stay: &&Stay| {
+            stay.revoking
+                .is_some_and(|until| until <= now || (stay.handed == 0 && stay.due().is_none()))
+        };
+        let stays = self.stays.values().filter(free);
+        stays.map(|stay| stay.tenancy).collect()
+    }
+
+    /// What a flush that begins now waits for.
+    pub(crate) fn target(&self) -> Target {
+        let stays = self.stays.values();
+        Target {
+            stays: stays.map(|s| (s.tenancy, s.progress().0)).collect(),
+            serial: self.outbox.serial(),
+        }
+    }
+
+    /// Whether all of that has been committed and told, or can no longer be.
+    pub(crate) fn has_reached(&self, target: &Target) -> bool {
+        let committed = target.stays.iter().all(|(tenancy, id)| {
+            let stay = self.stays.get(&tenancy.partition);
+            stay.filter(|stay| stay.tenancy == *tenancy)
+                .is_none_or(|stay| stay.progress().1 >= *id)
+        });
+        committed && self.outbox.is_told(target.serial)
+    }
+
+    /// Stays whose hold at the source is not as it should be: partition and whether to hold.
+    pub(crate) fn holds(&mut self) -> Vec<(PartitionId, bool)> {
+        let most = self.rules.in_flight.records.saturating_mul(WINDOW);
+        let mut changed = Vec::new();
+        for stay in self.stays.values_mut() {
+            let hold = should_hold(stay, most);
+            if hold != stay.held {
+                stay.held = hold;
+                changed.push((stay.tenancy.partition, hold));
+            }
+        }
+        changed
+    }
+
+    /// Whether [`holds`](Self::holds) has something to say.
+    pub(crate) fn has_holds(&self) -> bool {
+        let most = self.rules.in_flight.records.saturating_mul(WINDOW);
+        self.stays.values().any(|s| should_hold(s, most) != s.held)
+    }
+}
+
+fn should_hold(stay: &Stay, most: usize) -> bool {
+    stay.revoking.is_some() || stay.behind() >= most
+}
+
+/// Whether a stay waits for a commit or for its release.
+fn is_pressing(stay: &Stay) -> bool {
+    (stay.is_urgent() && stay.due().is_some()) || (stay.revoking.is_some() && stay.handed == 0)
+}
