@@ -1,27 +1,48 @@
 //! The main job on real data: 20,000 flights are appended durably, replayed, rebuilt as of a
-//! moment, and fanned out to two groups, one of which dies half-way and goes on.
+//! moment, and fanned out to two groups, one of which is killed half-way and goes on.
 //!
 //! `cargo run --release --example flights [-- --url URL]`
 //!
-//! Exits with 1 when one of its own checks fails.
+//! Checks that the model rebuilt from the log equals the live one, now and as of the middle; that
+//! neither group lost a flight; and that the killed one was handed again no more than what was in
+//! flight and what was settled within its commit interval. Exits with 1 when one does not hold.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
+mod check;
 
 use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use annals::{Bus, ErrorKind, Record, Replay, Start, Timestamp, Topic, Until};
+use annals::{Record, Recorded, Replay, Start, Subscription, Timestamp, Topic, TopicSpec, Until};
+use check::{check, fresh};
 use clap::Parser;
 use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::Command;
+use tokio::time::timeout;
 
 const TOPIC: &str = "annals-example-flights";
 const BATCH: usize = 500;
+/// How often a group's progress is committed: what a crash repeats.
+const COMMIT: Duration = Duration::from_millis(50);
+/// How long a commit may take to reach a busy disk.
+const SLOW: Duration = Duration::from_millis(250);
+/// Nothing here takes as long, unless records are lost.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 #[derive(Parser)]
 struct Args {
     /// Where the log lives; the topic `annals-example-flights` there is deleted and made anew.
     #[arg(long, default_value = "file:./target/flights")]
     url: String,
+    /// Be a member of this group, for a parent process: see `member`.
+    #[arg(long, hide = true)]
+    member_of: Option<String>,
 }
 
 /// One line of the data: what the read model needs of it.
@@ -47,40 +68,48 @@ impl Delays {
         airport.flights += 1;
         airport.minutes += flight.delay;
     }
-
-    fn flights(&self) -> u64 {
-        self.0.values().map(|airport| airport.flights).sum()
-    }
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<()> {
     let args = Args::parse();
-    let lines = include_str!("data/flights-20k.ndjson")
-        .lines()
-        .collect::<Vec<_>>();
-    let (morning, evening) = lines.split_at(lines.len() / 2);
-
     let bus = annals::connect(&args.url).await?;
-    let topic = fresh_topic(&bus).await?;
+    if let Some(group) = &args.member_of {
+        return member(&bus.topic(TOPIC).await?, group).await;
+    }
+    let lines: Vec<&str> = include_str!("data/flights-20k.ndjson").lines().collect();
+    let (morning, evening) = lines.split_at(lines.len() / 2);
+    let topic = fresh(&bus, TOPIC, TopicSpec::default()).await?;
 
     // Append. `Ok` means that every record of the batch is durable.
     let mut live = Delays::default();
     let begun = Instant::now();
     append(&topic, 0, morning, &mut live).await?;
+    let took = begun.elapsed();
     // A moment in log time between the halves: just after the last record of the first one.
     let half = live.clone();
     let noon = last_stored(&topic)
         .await?
         .saturating_add(Duration::from_millis(1));
-    tokio::time::sleep(Duration::from_millis(25)).await;
+    while Timestamp::now() < noon {
+        tokio::task::yield_now().await;
+    }
+    let begun = Instant::now();
     append(&topic, morning.len(), evening, &mut live).await?;
-    rate("appended, in batches of 500", lines.len(), begun);
+    rate(
+        "appended, in batches of 500",
+        lines.len(),
+        took + begun.elapsed(),
+    );
 
     // Replay: the state now, from nothing but the log.
     let begun = Instant::now();
     let rebuilt = rebuild(topic.replay(Start::Beginning).await?).await?;
-    rate("replayed into delays by airport", lines.len(), begun);
+    rate(
+        "replayed into delays by airport",
+        lines.len(),
+        begun.elapsed(),
+    );
     check(rebuilt == live, "the rebuilt model equals the live one")?;
 
     // The state as it was at a moment.
@@ -88,78 +117,69 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .replay(Start::Beginning)
         .until(Until::Before(noon))
         .await?;
-    let then = rebuild(then).await?;
     check(
-        then == half,
+        rebuild(then).await? == half,
         "the model as of the middle is that of the first half",
     )?;
 
-    // Two groups, each of which sees every flight. One dies half-way, with deliveries in flight.
+    // Two groups, each of which sees every flight. One is killed half-way.
     let mut boards = Seen::default();
     work(&topic, "boards", &mut boards, lines.len(), false).await?;
     let mut statistics = Seen::default();
-    let repeatable = work(&topic, "statistics", &mut statistics, lines.len() / 2, true).await?;
+    let middle = lines.len() / 2;
+    let repeatable = if args.url.starts_with("memory:") {
+        println!("     memory: belongs to one process: the member is dropped instead of killed");
+        work(&topic, "statistics", &mut statistics, middle, true).await?;
+        1
+    } else {
+        killed(&args.url, "statistics", &mut statistics, middle).await?
+    };
     work(&topic, "statistics", &mut statistics, lines.len(), false).await?;
 
+    let groups = [
+        ("boards", &boards, 0),
+        ("statistics", &statistics, repeatable),
+    ];
     println!(
-        "\n{:<12} {:>9} {:>9} {:>9} {:>9}",
-        "group", "handed", "distinct", "lost", "repeated"
+        "\n{:<12} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "group", "handed", "distinct", "lost", "repeated", "at most"
     );
-    for (group, seen) in [("boards", &boards), ("statistics", &statistics)] {
-        let (lost, repeated) = (lines.len() - seen.flights.len(), seen.repeated());
+    for (group, seen, most) in groups {
+        let (distinct, repeated) = (seen.flights.len(), seen.repeated());
+        let lost = lines.len() - distinct;
         println!(
-            "{group:<12} {:>9} {:>9} {lost:>9} {repeated:>9}",
-            seen.handed,
-            seen.flights.len()
+            "{group:<12} {:>9} {distinct:>9} {lost:>9} {repeated:>9} {most:>9}",
+            seen.handed
         );
     }
-    check(boards.flights.len() == lines.len(), "boards lost none")?;
-    check(
-        statistics.flights.len() == lines.len(),
-        "statistics lost none, although it died",
-    )?;
-    check(
-        statistics.repeated() <= repeatable,
-        &format!(
-            "it was handed again at most what was in flight plus what was settled within the \
-             commit interval ({repeatable})"
-        ),
-    )?;
+    println!();
+    for (group, seen, most) in groups {
+        check(
+            seen.flights.len() == lines.len(),
+            &format!("{group} lost none"),
+        )?;
+        check(
+            seen.repeated() <= most,
+            &format!(
+                "{group} was handed again at most what was in flight or settled within the commit interval"
+            ),
+        )?;
+    }
 
     table(&rebuilt);
     bus.close(Duration::from_secs(5)).await?;
     Ok(())
 }
 
-/// An empty topic, also when an earlier run left one.
-async fn fresh_topic(bus: &Bus) -> annals::Result<Topic> {
-    match bus.admin()?.delete(&annals::TopicName::new(TOPIC)?).await {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    bus.topic(TOPIC)
-        .create_if_missing()
-        .groups(["boards", "statistics"])
-        .await
-}
-
 /// Appends flights in batches, the number of each as its id, and keeps the live model.
-async fn append(
-    topic: &Topic,
-    first: usize,
-    lines: &[&str],
-    live: &mut Delays,
-) -> Result<(), Box<dyn Error>> {
+async fn append(topic: &Topic, first: usize, lines: &[&str], live: &mut Delays) -> Result<()> {
     let numbered: Vec<_> = (first..).zip(lines).collect();
     for chunk in numbered.chunks(BATCH) {
         let mut batch = Vec::with_capacity(BATCH);
         for (number, line) in chunk {
             let flight: Flight = serde_json::from_str(line)?;
-            batch.push(
-                Record::new(**line)
-                    .key(&flight.origin)
-                    .id(number.to_string()),
-            );
+            let record = Record::new(**line).key(&flight.origin);
+            batch.push(record.id(number.to_string()));
             live.apply(flight);
         }
         topic.append(batch).await?;
@@ -167,7 +187,7 @@ async fn append(
     Ok(())
 }
 
-async fn rebuild(mut replay: Replay) -> annals::Result<Delays> {
+async fn rebuild(mut replay: Replay) -> Result<Delays> {
     let mut model = Delays::default();
     while let Some(batch) = replay.next_batch().await? {
         for record in &*batch {
@@ -178,7 +198,7 @@ async fn rebuild(mut replay: Replay) -> annals::Result<Delays> {
 }
 
 /// The log time of the newest record.
-async fn last_stored(topic: &Topic) -> annals::Result<Timestamp> {
+async fn last_stored(topic: &Topic) -> Result<Timestamp> {
     let mut replay = topic.replay(Start::Beginning).await?;
     let mut last = Timestamp::EPOCH;
     while let Some(record) = replay.next().await? {
@@ -195,54 +215,99 @@ struct Seen {
 }
 
 impl Seen {
+    fn hand(&mut self, flight: String) {
+        self.handed += 1;
+        self.flights.insert(flight);
+    }
+
     fn repeated(&self) -> usize {
         self.handed - self.flights.len()
     }
 }
 
+async fn join(topic: &Topic, group: &str) -> Result<Subscription> {
+    Ok(topic.subscribe(group).commit_interval(COMMIT).await?)
+}
+
+fn number(flight: &Recorded) -> String {
+    String::from_utf8_lossy(flight.id().unwrap_or_default()).into()
+}
+
 /// A member that handles flights until its group has seen `until` different ones. One that dies
-/// is dropped without being closed, so that what is in flight stays unsettled; it answers how much
-/// its successor may be handed again.
-async fn work(
-    topic: &Topic,
-    group: &str,
-    seen: &mut Seen,
-    until: usize,
-    dies: bool,
-) -> Result<usize, Box<dyn Error>> {
-    const IN_FLIGHT: usize = 100;
-    let subscription = topic.subscribe(group).in_flight(IN_FLIGHT, 1 << 20).await?;
-    let mut settled: Vec<Instant> = Vec::new();
-    while seen.flights.len() < until {
-        let next = tokio::time::timeout(Duration::from_secs(60), subscription.next()).await;
+/// does so with the last of them in its hands.
+async fn work(topic: &Topic, group: &str, seen: &mut Seen, until: usize, dies: bool) -> Result<()> {
+    let subscription = join(topic, group).await?;
+    loop {
+        let next = timeout(PATIENCE, subscription.next()).await;
         let delivery = next.map_err(|_| format!("{group} waits in vain: records are lost"))??;
         let delivery = delivery.ok_or("the subscription ended by itself")?;
-        seen.handed += 1;
-        seen.flights
-            .insert(String::from_utf8_lossy(delivery.id().unwrap_or_default()).into());
+        seen.hand(number(&delivery));
+        let last = seen.flights.len() == until;
+        if last && dies {
+            return Ok(());
+        }
         delivery.done();
-        settled.push(Instant::now());
-    }
-    if dies {
-        let recent = annals::defaults::COMMIT_INTERVAL + Duration::from_millis(500);
-        return Ok(IN_FLIGHT + settled.iter().filter(|at| at.elapsed() <= recent).count());
+        if last {
+            break;
+        }
     }
     subscription.close(Duration::from_secs(5)).await?;
-    Ok(0)
+    Ok(())
 }
 
-fn check(holds: bool, what: &str) -> Result<(), String> {
-    println!("{} {what}", if holds { "ok  " } else { "FAIL" });
-    if holds {
-        Ok(())
-    } else {
-        Err(format!("check failed: {what}"))
+/// A member in a process of its own: shows each flight to the parent process, and settles it when
+/// the parent nods.
+async fn member(topic: &Topic, group: &str) -> Result<()> {
+    let subscription = join(topic, group).await?;
+    let mut nods = BufReader::new(tokio::io::stdin()).lines();
+    while let Some(delivery) = subscription.next().await? {
+        println!("{}", number(&delivery));
+        if nods.next_line().await?.is_none() {
+            break;
+        }
+        delivery.done();
     }
+    Ok(())
 }
 
-fn rate(what: &str, records: usize, since: Instant) {
-    let millis = since.elapsed().as_millis().max(1);
-    println!("     {records} records {what}, {millis} ms");
+/// Lets a child process be a member, and kills it with the flight in its hands that makes `until`
+/// different ones. Answers how many its successor may be handed again.
+async fn killed(url: &str, group: &str, seen: &mut Seen, until: usize) -> Result<usize> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["--url", url, "--member-of", group])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    let mut nods = stdin.ok_or("the child has no input")?;
+    let mut shown = BufReader::new(stdout.ok_or("the child has no output")?).lines();
+    let mut settled = Vec::new();
+    loop {
+        let flight = timeout(PATIENCE, shown.next_line()).await??;
+        seen.hand(flight.ok_or("the child ended by itself")?);
+        if seen.flights.len() == until {
+            break;
+        }
+        nods.write_all(b"\n").await?;
+        settled.push(Instant::now());
+    }
+    let died = Instant::now();
+    child.start_kill()?;
+    let ended = child.wait().await?;
+    check(
+        ended.signal() == Some(9),
+        &format!("a member of {group} was killed with a flight in its hands"),
+    )?;
+    let recent = settled.iter().filter(|at| died - **at <= COMMIT + SLOW);
+    Ok(1 + recent.count())
+}
+
+fn rate(what: &str, records: usize, took: Duration) {
+    println!(
+        "     {records} records {what}, {} ms",
+        took.as_millis().max(1)
+    );
 }
 
 fn table(delays: &Delays) {
@@ -254,9 +319,6 @@ fn table(delays: &Delays) {
         let mean = airport.minutes as f64 / airport.flights as f64;
         println!("{name:<8} {:>8} {mean:>8.1} min", airport.flights);
     }
-    println!(
-        "({} airports, {} flights)",
-        delays.0.len(),
-        delays.flights()
-    );
+    let flights: u64 = delays.0.values().map(|airport| airport.flights).sum();
+    println!("({} airports, {flights} flights)", delays.0.len());
 }
