@@ -14,12 +14,14 @@ mod read;
 mod retention;
 mod root;
 pub mod slot;
+mod verify;
 
 use annals_core::{Address, Bus, Result};
 
 pub use backend::{Builder, Embedded};
 pub use config::{Config, Place};
 pub use groups::Groups;
+pub use log::verify::Verified;
 pub use memory::Memory;
 
 /// Connects to the log that an address names: `file:PATH`, `memory:` or `memory:NAME`, with the

@@ -714,3 +714,37 @@ async fn a_deleted_topic_ends_its_followers() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn verify_counts_what_is_whole_and_names_what_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Builder::directory(dir.path()).build().unwrap();
+    log.create(&topic(), &spec()).await.unwrap();
+    for n in 0..5 {
+        stored(&log, format!("value {n}")).await;
+    }
+    let written = log.verify(&topic()).await.unwrap();
+    assert_eq!((written.segments, written.records), (1, 5));
+    log.close(GRACE).await.unwrap();
+
+    let path = dir.path().join("orders/00000000000000000000.seg");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let broken = bytes
+        .windows(7)
+        .position(|window| window == b"value 3")
+        .unwrap();
+    bytes[broken] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let log = Builder::directory(dir.path()).build().unwrap();
+    let error = log.verify(&topic()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(
+        error
+            .to_string()
+            .starts_with("file read \"orders\": a stored record is broken at position 0@3"),
+        "{error}"
+    );
+    let nowhere = TopicName::new("nowhere").unwrap();
+    let error = log.verify(&nowhere).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}
