@@ -20,6 +20,7 @@ enum Part {
     Embedded,
     Conformance,
     Annals,
+    Cli,
     Xtask,
     Examples,
 }
@@ -32,6 +33,7 @@ impl Part {
             Self::Embedded => Some("annals-embedded"),
             Self::Conformance => Some("annals-conformance"),
             Self::Annals => Some("annals"),
+            Self::Cli => Some("annals-cli"),
             Self::Xtask => Some("xtask"),
             Self::Examples => None,
         }

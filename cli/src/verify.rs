@@ -1,0 +1,76 @@
+//! `annals verify`: every checksum of an embedded log.
+
+use crate::arguments::Verify;
+use crate::exit::Failure;
+use crate::stop::Stop;
+
+/// Without the embedded log there is nothing to check.
+#[cfg(not(feature = "embedded"))]
+pub(crate) async fn run(_: &str, _: &Verify, _: &Stop) -> Result<(), Failure> {
+    std::future::ready(Err(Failure::usage(
+        "this annals was built without the feature embedded, whose logs verify checks",
+    )))
+    .await
+}
+
+#[cfg(feature = "embedded")]
+pub(crate) async fn run(url: &str, arguments: &Verify, stop: &Stop) -> Result<(), Failure> {
+    use annals::driver::{Admin as _, Backend as _};
+    use annals_embedded::{Builder, Config, Place};
+
+    use crate::exit::{Code, code_of, tell, text_of};
+    use crate::table::{columns, print};
+
+    let address: annals::Address = url.parse()?;
+    if address.scheme() != "file" {
+        return Err(Failure::usage(
+            "verify reads the files of an embedded log; give --url file:PATH",
+        ));
+    }
+    let config = Config::of(&address)?;
+    if let Place::Directory(dir) = &config.place
+        && !dir.exists()
+    {
+        return Err(Failure::new(
+            Code::NotFound,
+            format!("there is no log in {}", dir.display()),
+        ));
+    }
+    let log = Builder::new(config).build()?;
+    let topics = if arguments.topics.is_empty() {
+        log.topics().await?
+    } else {
+        arguments.topics.clone()
+    };
+    if topics.is_empty() {
+        tell("there are no topics");
+        return Ok(());
+    }
+    let mut worst = None;
+    let head = ["TOPIC", "SEGMENTS", "RECORDS", "BYTES", "STATE"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for topic in &topics {
+        let mut row = vec![topic.to_string()];
+        match stop.or(async { Ok(log.verify(topic).await) }).await? {
+            Ok(seen) => {
+                row.extend([seen.segments, seen.records, seen.bytes].map(|n| n.to_string()));
+                row.push("whole".to_owned());
+            }
+            Err(error) => {
+                tell(text_of(&error));
+                let code = code_of(&error);
+                worst = worst.max(Some(code));
+                let state = if code == Code::NotWhole {
+                    "BROKEN"
+                } else {
+                    "not checked"
+                };
+                row.extend(["-", "-", "-", state].map(str::to_owned));
+            }
+        }
+        rows.push(row);
+    }
+    print(columns(&rows), stop).await?;
+    log.close(annals::defaults::GRACE).await?;
+    worst.map_or(Ok(()), |code| Err(Failure::silent(code)))
+}

@@ -1,0 +1,195 @@
+//! `annals topics`, `groups`, `lag` and `verify`, and what is wrong with a call.
+
+#![expect(clippy::unwrap_used, reason = "a helper of tests fails its test")]
+
+mod command;
+
+use command::Log;
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn topics_come_and_go() {
+    let log = Log::new();
+    let none = log.run(&["topics", "list"]).ok();
+    assert_eq!(
+        (none.text(), none.err.as_str()),
+        ("", "annals: there are no topics\n")
+    );
+    let create = [
+        "topics",
+        "create",
+        "b",
+        "--retention",
+        "30d",
+        "--dedupe",
+        "10m",
+        "--group",
+        "g",
+    ];
+    assert_eq!(log.run(&create).ok().err, "annals: created b\n");
+    assert!(log.run(&create).ok().err.contains("was there already"));
+    log.run(&["topics", "create", "b", "--retention", "31d"])
+        .fails(1, &["its retention is Age(2592000s)"]);
+    log.run(&["topics", "create", "c", "--partitions", "2"])
+        .fails(1, &["one partition"]);
+    log.run(&["topics", "create", "a"]).ok();
+    assert_eq!(log.run(&["topics", "list"]).ok().text(), "a\nb\n");
+    assert_eq!(
+        log.run(&["topics", "list", "--json"]).ok().text(),
+        "[\"a\",\"b\"]\n"
+    );
+    let described = log.run(&["topics", "describe", "b", "--json"]).ok();
+    let described = json(described.text());
+    assert_eq!(described["topic"], "b");
+    assert_eq!(described["capabilities"]["durability"]["Is"], "Fsynced");
+    assert_eq!(described["partitions"][0]["open"], true);
+    let table = log.run(&["topics", "describe", "b"]).ok();
+    let row = table
+        .text()
+        .lines()
+        .find(|line| line.starts_with("durability"))
+        .unwrap();
+    assert!(row.ends_with("Fsynced"), "{row}");
+    log.run(&["topics", "delete", "b"]).ok();
+    for gone in ["delete", "describe"] {
+        log.run(&["topics", gone, "b"]).fails(3, &["no such topic"]);
+    }
+}
+
+#[test]
+fn groups_come_and_go_and_their_lag_is_told() {
+    let log = Log::new();
+    log.fill("t", 3);
+    assert!(
+        log.run(&["groups", "list", "t"])
+            .ok()
+            .err
+            .contains("no groups")
+    );
+    log.run(&["groups", "create", "t", "all"]).ok();
+    log.run(&["groups", "create", "t", "new", "--from", "latest"])
+        .ok();
+    assert!(
+        log.run(&["groups", "create", "t", "all"])
+            .ok()
+            .err
+            .contains("stays where it is")
+    );
+    let listed = log.run(&["groups", "list", "t", "--json"]).ok();
+    let listed = json(listed.text());
+    assert_eq!(listed[0]["group"], "all");
+    assert_eq!(
+        (listed[0]["records"].as_u64(), listed[1]["records"].as_u64()),
+        (Some(3), Some(0))
+    );
+    let table = log.run(&["groups", "list", "t"]).ok();
+    assert!(table.text().starts_with("GROUP") && table.text().lines().count() == 3);
+    assert!(
+        log.run(&["lag", "t", "all"])
+            .ok()
+            .text()
+            .contains("0          3")
+    );
+    let cursor = log.run(&["read", "t", "--limit", "1"]).ok().cursor();
+    let lag = log.run(&["lag", "t", "--cursor", &cursor, "--json"]).ok();
+    assert_eq!(json(lag.text())[0]["records"], 2);
+    log.run(&["lag", "t", "nobody"])
+        .fails(3, &["there is no group \"nobody\""]);
+    assert_eq!(log.run(&["lag", "t"]).code, 2);
+    log.run(&["groups", "delete", "t", "all"]).ok();
+    log.run(&["groups", "delete", "t", "all"])
+        .fails(3, &["all"]);
+}
+
+#[test]
+fn a_flipped_bit_is_named_by_topic_and_position_and_what_is_before_it_is_read() {
+    let log = Log::new();
+    log.run(&["verify"]).fails(3, &["there is no log in"]);
+    log.fill("whole", 3);
+    log.fill("t", 3);
+    log.run_with(&["append", "t", "--format", "lines"], b"broken\n")
+        .ok();
+    let verified = log.run(&["verify"]).ok();
+    assert_eq!(
+        verified
+            .text()
+            .lines()
+            .filter(|line| line.ends_with("whole"))
+            .count(),
+        2
+    );
+
+    let segment = log.path().join("log/t/00000000000000000000.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes
+        .windows(6)
+        .position(|window| window == b"broken")
+        .unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let verified = log.run(&["verify"]);
+    verified.fails(4, &["\"t\"", "a stored record is broken at position 0@3"]);
+    assert_eq!(
+        verified
+            .text()
+            .lines()
+            .filter(|line| line.ends_with("BROKEN"))
+            .count(),
+        1
+    );
+    assert_eq!(log.run(&["verify", "whole"]).ok().text().lines().count(), 2);
+    let read = log.run(&["read", "t", "--format", "value"]);
+    assert_eq!((read.code, read.text()), (4, "line 0\nline 1\nline 2\n"));
+    assert!(read.err.contains("0@3"), "{read:?}");
+    log.run(&["verify", "nowhere"]).fails(3, &["no such topic"]);
+}
+
+#[test]
+fn wrong_calls_say_what_would_do_and_show_no_password() {
+    let log = Log::new();
+    let run = |url: &str, arguments: &[&str]| {
+        let done = log
+            .command(arguments)
+            .env("ANNALS_URL", url)
+            .output()
+            .unwrap();
+        let err = String::from_utf8(done.stderr).unwrap();
+        (done.status.code().unwrap(), err)
+    };
+    let (code, err) = run("", &["topics", "list"]);
+    assert_eq!(code, 2);
+    assert!(
+        err.contains("--url URL") && err.contains("ANNALS_URL"),
+        "{err}"
+    );
+    let (code, err) = run("memory:", &["topics", "list"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("would end with this command"), "{err}");
+    let secret = "kafka://me:s3cret@host/x?token=s3cret";
+    for arguments in [
+        &["topics", "list"][..],
+        &["verify"],
+        &["--help"],
+        &[secret],
+        &["read", "t", "--url", secret],
+        &["read", "t", "--from", secret],
+        &["topics", "create", secret],
+        &["topics", "list", "--yrl", secret],
+    ] {
+        let (code, err) = run(secret, arguments);
+        assert!(!err.contains("s3cret"), "{arguments:?}: {err}");
+        assert_eq!(code, if arguments == ["--help"] { 0 } else { 2 }, "{err}");
+    }
+    let help = log.run(&["--help"]).ok();
+    assert!(!help.text().contains("file:/") && help.text().contains("Exit codes"));
+    for wrong in [
+        &["read", "t", "--from", "yesterday"][..],
+        &["topics", "create", "a/b"],
+        &["append", "t", "--header", "x"],
+    ] {
+        assert_eq!(log.run(wrong).code, 2, "{wrong:?}");
+    }
+}
