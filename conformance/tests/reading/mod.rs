@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use annals_conformance::models::{log, sharded};
-use annals_core::driver::TopicSpec;
+use annals_core::driver::{Backend, TopicSpec};
 use annals_core::{
     Bus, Clock, Cursor, ErrorKind, PartitionId, Record, Recorded, Replay, Signal, Start, Stored,
     Timestamp, Topic, TopicName, Until,
@@ -67,6 +67,13 @@ impl Shards {
     pub(crate) fn shard_of(&self, key: &str) -> u64 {
         let shard = self.state.shard_of(&name(), key.as_bytes()).unwrap();
         shard.get()
+    }
+
+    /// The shards that take records.
+    pub(crate) async fn open(&self) -> Vec<PartitionId> {
+        let listed = self.state.connect().partitions(&name()).await.unwrap();
+        let open = listed.iter().filter(|partition| partition.open);
+        open.map(|partition| partition.id).collect()
     }
 
     /// Keys of which each of these shards takes one.

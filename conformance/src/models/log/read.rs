@@ -67,6 +67,12 @@ pub(super) fn open(log: &Log, name: &TopicName, range: &ReadRange) -> Result<Ope
         };
         let from = topic::frontier_of(&range.from).unwrap_or(Frontier::Start);
         let (next, gap) = topic.resume(&from);
+        // A range that asks for nothing misses nothing.
+        let asks = match bound {
+            Bound::Number(end) => topic::next_of(&range.from).is_none_or(|first| first < end),
+            Bound::Time(_) | Bound::Never => true,
+        };
+        let gap = gap && asks;
         let origin = log.service.origin(name, &topic.incarnation);
         let until = match bound {
             Bound::Number(end) => Some(topic::cursor(Arc::clone(&origin), topic::before(end))),
@@ -104,7 +110,11 @@ impl LogReader {
         room: Room,
         out: &mut Vec<Recorded>,
     ) -> Option<Fetched> {
-        if self.gap || topic.first() > self.next {
+        let overtaken = match self.bound {
+            Bound::Number(end) => self.next < end.min(topic.first()),
+            Bound::Time(_) | Bound::Never => self.next < topic.first(),
+        };
+        if self.gap || overtaken {
             return Some(self.tell_gap(topic));
         }
         if let Frontier::Since(_) = self.at {
