@@ -177,6 +177,43 @@ async fn chosen_partitions_are_read_in_order_without_what_continues_them() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slice_of_what_is_left_behind_a_cursor_is_that_part_of_it() {
+    let shards = family().await;
+    let mut replay = shards.topic.replay(None).await.unwrap();
+    let mut cursors = vec![replay.cursor().clone()];
+    let mut read = Vec::new();
+    while let Some(record) = replay.next().await.unwrap() {
+        read.push((record.position().unwrap().partition().get(), text(&record)));
+        cursors.push(replay.cursor().clone());
+    }
+    cursors.push(shards.topic.end().await.unwrap());
+    for (cut, cursor) in cursors.iter().enumerate() {
+        for shard in 0..6 {
+            let left = read.get(cut..).unwrap_or_default().iter();
+            let left = left.filter(|(of, _)| *of == shard);
+            let left: Vec<String> = left.map(|(_, value)| value.clone()).collect();
+            let slice = shards.topic.replay(cursor).partitions([id(shard)]);
+            assert_eq!(rest(&mut slice.await.unwrap()).await, left, "{cursor}");
+        }
+    }
+    let latest = shards.topic.follow(Start::Latest).partitions([id(0)]);
+    assert!(latest.await.unwrap().next().await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_finished_stays_so_though_shards_between_held_nothing() {
+    let shards = shards(1).await;
+    append(&shards.topic, &["a-0", "a-1"]).await;
+    let (low, high) = shards.split(0);
+    shards.merge(low, high);
+    append(&shards.topic, &["a-2"]).await;
+    let end = shards.topic.end().await.unwrap();
+    shards.trim(1);
+    assert_eq!(all(&shards.topic, &end).await, [""; 0]);
+    assert_eq!(all(&shards.topic, Start::Earliest).await, ["a-1", "a-2"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_scan_for_a_key_reads_it_in_every_shard_and_its_cursor_moves_past_others() {
     let shards = family().await;
     let refused = shards.topic.replay(None).key("c").await.unwrap_err();
@@ -188,6 +225,12 @@ async fn a_scan_for_a_key_reads_it_in_every_shard_and_its_cursor_moves_past_othe
         let replay = shards.topic.replay(cursor).scan_key("c");
         assert_eq!(rest(&mut replay.await.unwrap()).await, values[cut..]);
     }
+    let mut none = shards.topic.follow(None).scan_key("nobody").await.unwrap();
+    let mut moves = 0;
+    while !none.next_batch().await.unwrap().unwrap().caught_up() {
+        moves += 1;
+    }
+    assert!(moves > 5, "a long scan shows how far it came");
     let mut none = shards.topic.replay(None).scan_key("nobody").await.unwrap();
     assert!(none.next().await.unwrap().is_none());
     let behind = none.cursor().clone();

@@ -11,7 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use crate::capability::{ByKey, Claim, Partitions, Replay as Kept, Starts};
 use crate::cursor::{Cursor, Frontier, Rest};
 use crate::defaults::READ_BUFFER;
-use crate::driver::{Budget, ReadRange, Stop};
+use crate::driver::{Budget, Partition, ReadRange, Stop};
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::pending::Pending;
 use crate::position::PartitionId;
@@ -176,7 +176,7 @@ impl Opening {
                 "this topic has no partition {unknown}; list those it has"
             )));
         }
-        let start = self.sliced(start);
+        let start = self.sliced(start, has_lineage.then_some(&listing));
         // One half for what the readers have in hand, one for what waits here to be handed out.
         let half = (self.buffer / 2).max(1);
         let partitions = (start.rest() == Rest::Outside)
@@ -203,16 +203,22 @@ impl Opening {
         Ok(Replay::new(merge))
     }
 
-    /// The start, cut to the partitions that were asked for.
-    fn sliced(&self, start: Cursor) -> Cursor {
+    /// The start, cut to the partitions that were asked for; `listing`: where there is lineage.
+    fn sliced(&self, start: Cursor, listing: Option<&Vec<Partition>>) -> Cursor {
         let Some(partitions) = &self.partitions else {
             return start;
         };
         let rest = start.rest();
+        let lineage = listing.map(|listing| Lineage::new(&start, &self.stop, listing));
+        let finished = |id| lineage.as_ref().is_some_and(|l| l.is_finished(id));
         let places = partitions.iter().filter_map(|id| {
             let frontier = start.frontier(*id).copied();
             // What a cursor leaves outside is not read, asked for or not.
-            let frontier = frontier.or((rest == Rest::FromStart).then_some(Frontier::Start));
+            let frontier = frontier.or(match rest {
+                Rest::Outside => None,
+                Rest::FromStart if finished(*id) => Some(Frontier::Ended),
+                Rest::FromStart => Some(Frontier::Start),
+            });
             Some((*id, frontier?))
         });
         Cursor::new(start.origin().clone(), places, Rest::Outside)
