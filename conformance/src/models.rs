@@ -5,6 +5,7 @@
 //! | --- | --- | --- |
 //! | [`log`] | the embedded log | one partition, conditional append, local groups |
 //! | [`sharded`] | Kinesis | shards that split and merge, partial batches, leased groups |
+//! | [`queue`] | SQS FIFO behind SNS, quorum queues | no replay, deliveries lent and settled each |
 //!
 //! Each has a `State`, which is the service: it outlives its clients. `State::connect` gives a
 //! client, which is the backend; dropping it, or [`Connection::kill`], is what a crash is. A
@@ -14,7 +15,7 @@ mod connection;
 mod faults;
 mod leases;
 pub mod log;
-
+pub mod queue;
 mod requests;
 mod service;
 pub mod sharded;

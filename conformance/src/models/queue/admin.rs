@@ -1,0 +1,114 @@
+//! Topics and groups of the queue as things.
+
+use std::sync::Arc;
+
+use annals_core::driver::{Admin, Description, GroupStatus, Lag, TopicSpec};
+use annals_core::{Cursor, Error, Group, Recorded, Result, Start, TopicName};
+use async_trait::async_trait;
+
+use super::backlog::Backlog;
+use super::{Queue, Topic, capabilities, no_group, no_replay};
+
+#[derive(Debug)]
+pub(super) struct QueueAdmin(pub(super) Queue);
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Admin for QueueAdmin {
+    async fn create(&self, name: &TopicName, spec: &TopicSpec) -> Result<bool> {
+        self.0.connection.check()?;
+        let asked = [
+            spec.partitions.is_some(),
+            spec.retention.is_some(),
+            spec.dedupe.is_some(),
+            spec.kind.is_some(),
+        ];
+        if asked.contains(&true) {
+            return Err(Error::unsupported(
+                "a queue has no partitions, keeps what is not settled, recognises no ids and has one kind of topic; leave them unset",
+            ));
+        }
+        let mut topics = self.0.service.lock();
+        if topics.by_name.contains_key(name) {
+            return Ok(false);
+        }
+        let groups = spec.groups.iter().cloned();
+        let topic = Topic {
+            groups: groups.map(|group| (group, Backlog::default())).collect(),
+            taken: 0,
+        };
+        topics.by_name.insert(name.clone(), topic);
+        Ok(true)
+    }
+
+    async fn describe(&self, name: &TopicName) -> Result<Description> {
+        self.0.on(name, |_| {
+            Ok(Description {
+                name: name.clone(),
+                capabilities: capabilities(),
+                partitions: Vec::new(),
+                incarnation: Arc::from(""),
+                end: None,
+                details: Vec::new(),
+            })
+        })
+    }
+
+    async fn topics(&self) -> Result<Vec<TopicName>> {
+        self.0.connection.check()?;
+        Ok(self.0.service.lock().by_name.keys().cloned().collect())
+    }
+
+    async fn delete(&self, name: &TopicName) -> Result<()> {
+        self.0.on(name, |_| Ok(()))?;
+        self.0.service.lock().by_name.remove(name);
+        self.0.service.changed();
+        Ok(())
+    }
+
+    async fn groups(&self, name: &TopicName) -> Result<Vec<GroupStatus>> {
+        self.0.on(name, |topic| {
+            let status = |group: &Group| GroupStatus {
+                group: group.clone(),
+                committed: None,
+                members: Vec::new(),
+            };
+            Ok(topic.groups.keys().map(status).collect())
+        })
+    }
+
+    /// A group sees what is appended after it was made, whatever it is asked to start at; a place
+    /// or a moment it cannot keep at all.
+    async fn create_group(&self, name: &TopicName, group: &Group, start: &Start) -> Result<bool> {
+        if matches!(start, Start::After(_) | Start::Since(_)) {
+            return Err(no_replay());
+        }
+        self.0.on(name, |topic| {
+            let there = topic.groups.contains_key(group);
+            topic.groups.entry(group.clone()).or_default();
+            Ok(!there)
+        })
+    }
+
+    async fn delete_group(&self, name: &TopicName, group: &Group) -> Result<()> {
+        let removed = self.0.on(name, |topic| Ok(topic.groups.remove(group)))?;
+        self.0.service.changed();
+        removed.map(|_| ()).ok_or_else(no_group)
+    }
+
+    async fn lag(&self, _: &TopicName, _: &Cursor) -> Result<Vec<Lag>> {
+        Err(no_replay())
+    }
+
+    async fn group_lag(&self, name: &TopicName, group: &Group) -> Result<Vec<Lag>> {
+        let now = self.0.service.clock.now();
+        self.0.on_group(name, group, |backlog| {
+            let oldest = backlog.oldest().and_then(Recorded::stored_at);
+            vec![Lag {
+                partition: None,
+                records: Some(backlog.len()),
+                age: oldest.map(|oldest| now.since(oldest)),
+            }]
+        })
+    }
+}
