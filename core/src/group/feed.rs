@@ -50,7 +50,7 @@ pub(super) enum Step {
 }
 
 impl Feed {
-    pub(super) fn new(tenancy: Tenancy, row: &Lease) -> Self {
+    pub(super) fn new(tenancy: Tenancy, row: &Lease, from: Duration) -> Self {
         Self {
             tenancy,
             from: row.at,
@@ -59,7 +59,7 @@ impl Feed {
             out: Vec::new(),
             after: None,
             trouble: Trouble::new(),
-            state: State::Closed(Duration::ZERO),
+            state: State::Closed(from),
         }
     }
 

@@ -19,8 +19,8 @@ use crate::topic::Topic;
 /// What happened to this member's leases.
 #[derive(Debug)]
 pub(super) enum Turn {
-    /// It has one more; this is what its row said.
-    Taken(Tenancy, Lease),
+    /// It has one more; this is what its row said, and it may be read from that moment on.
+    Taken(Tenancy, Lease, Duration),
     /// It has one less.
     Lost(Tenancy),
     /// Nothing more will happen.
@@ -90,9 +90,9 @@ impl Held {
     }
 
     /// One more, which holds from when it was asked for.
-    pub(super) fn took(&self, tenancy: Tenancy, asked: Duration, row: Lease) {
+    pub(super) fn took(&self, tenancy: Tenancy, asked: Duration, row: Lease, from: Duration) {
         self.tenancies().insert(tenancy.partition, (tenancy, asked));
-        self.say(Turn::Taken(tenancy, row));
+        self.say(Turn::Taken(tenancy, row, from));
     }
 
     /// Forgets a stay; whether it was held.

@@ -85,7 +85,15 @@ async fn turn(
         // It holds from when it was asked for.
         let asked = clock.elapsed();
         if let Some(tenancy) = held.leases.take(&held.group, row, member).await? {
-            held.took(tenancy, asked, row.clone());
+            // Whoever was robbed hands out until it notices: at its next renewal, or when its
+            // lease would have run out. What it settles from now on has no effect.
+            let taken = clock.elapsed();
+            let from = if seen.is_free(row, lease, now) {
+                taken
+            } else {
+                taken.saturating_add(lease)
+            };
+            held.took(tenancy, asked, row.clone(), from);
         }
     }
     Ok(())

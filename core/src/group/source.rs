@@ -94,8 +94,8 @@ impl Readers {
 
     fn turn(&mut self, turn: Option<Turn>) -> Result<()> {
         match turn {
-            Some(Turn::Taken(tenancy, row)) => {
-                let feed = Feed::new(tenancy, &row);
+            Some(Turn::Taken(tenancy, row, from)) => {
+                let feed = Feed::new(tenancy, &row, from);
                 if let Some(old) = self.feeds.insert(tenancy.partition, feed) {
                     let tenancy = old.tenancy;
                     self.say.push_back(Arrived::Lost { tenancy });

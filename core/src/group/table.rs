@@ -24,7 +24,7 @@ impl Seen {
     }
 
     /// Whether nobody has this lease, or who has it has said nothing for `lease`.
-    fn is_free(&self, row: &Lease, lease: Duration, now: Duration) -> bool {
+    pub(super) fn is_free(&self, row: &Lease, lease: Duration, now: Duration) -> bool {
         row.owner.is_none()
             || self
                 .0
