@@ -46,7 +46,11 @@ impl Topic {
     ) -> Result<Result<Option<u64>, Unusable>> {
         let source = self.source(target, anew)?;
         let mut file = None;
-        let mut under = target.ordinal(target.next);
+        // An index is asked without a bound: what it has too many would show here.
+        let mut under = match source {
+            Source::Growing(_) => target.ordinal(target.next),
+            Source::Run(_) => u32::MAX,
+        };
         loop {
             let found = match &source {
                 Source::Growing(growing) => Ok(lock(growing).table.newest(hash, under)),

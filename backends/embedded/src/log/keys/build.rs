@@ -194,8 +194,8 @@ pub(in crate::log) fn too_large(topic: &Topic) -> Error {
 
 #[cfg(test)]
 impl Topic {
-    /// A segment's index with valid checksums and every frame and record so many bytes off.
-    pub(in crate::log) fn lie(&self, first: u64, (frame, entry): (u32, u32)) -> Vec<u8> {
+    /// A segment's index with valid checksums and every position, frame and record so much off.
+    pub(in crate::log) fn lie(&self, first: u64, by: (u32, u32, u32)) -> Vec<u8> {
         let targets = self.sealed_targets();
         let target = targets.iter().find(|t| t.first() == first).unwrap();
         let mut rows = Vec::new();
@@ -207,9 +207,9 @@ impl Topic {
             |header, body, at| {
                 self.each_key(first, header, body, at, |hash, posting| {
                     let off = Posting {
-                        frame: posting.frame + frame,
-                        entry: posting.entry + entry,
-                        ..posting
+                        ordinal: posting.ordinal + by.0,
+                        frame: posting.frame + by.1,
+                        entry: posting.entry + by.2,
                     };
                     rows.push(Row::new(hash, off));
                 });

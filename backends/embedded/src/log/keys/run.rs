@@ -200,3 +200,63 @@ impl BlockReader<'_> {
             .ok_or(Unusable)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use annals_core::{Clock, Timestamp};
+
+    use super::*;
+    use crate::disk::MemoryDisk;
+    use crate::log::keys::format::encode;
+    use crate::log::options::TopicId;
+
+    #[test]
+    fn answers_across_blocks_as_a_plain_list_does() {
+        let disk = MemoryDisk::new(Clock::moved(Timestamp::from_millis(0)));
+        let extent = Extent {
+            topic: TopicId([7; 16]),
+            first: 0,
+            next: 3000,
+            end: 1 << 20,
+            commit: 9,
+            time: Timestamp::from_millis(0),
+        };
+        // One hash fills blocks of its own, others share one, and some are at the very ends.
+        let hash = |ordinal: u32| match ordinal % 6 {
+            0..3 => 1 << 20,
+            3 => ordinal % 9 * 1000,
+            4 => u32::MAX,
+            _ => ordinal.wrapping_mul(0x9e37_79b1),
+        };
+        let posting = |ordinal| Posting {
+            ordinal,
+            frame: ordinal * 10,
+            entry: ordinal * 10 + 64,
+        };
+        let mut rows: Vec<_> = (0..3000).map(|n| Row::new(hash(n), posting(n))).collect();
+        let file = encode(&extent, &mut rows);
+        assert!(file.len() > 12 * BLOCK);
+        let path = Path::new("an.idx");
+        let written = disk.open(path, OpenMode::CreateNew).unwrap();
+        written.write_at(&file, 0).unwrap();
+        for run in [
+            Run::open(&disk, path, &extent).unwrap(),
+            Run::of(file.clone(), None).unwrap(),
+            Run::of(file, Some(path.to_owned())).unwrap(),
+        ] {
+            for of in [0, 1 << 20, 3000, u32::MAX, hash(5), hash(2999), 77] {
+                let all: Vec<_> = (0..3000).filter(|n| hash(*n) == of).map(posting).collect();
+                for bound in [0, 1, 2, 700, 701, 1500, 2998, 2999, 3000] {
+                    let newest = all.iter().rfind(|p| p.ordinal < bound).copied();
+                    assert_eq!(run.newest(&disk, of, bound), Ok(newest), "{of} {bound}");
+                    let from: Vec<_> = all.iter().filter(|p| p.ordinal >= bound).copied().collect();
+                    for most in [1, 255, 256, 3000] {
+                        let (found, more) = run.from(&disk, of, bound, most).unwrap();
+                        assert_eq!(found, from[..most.min(from.len())], "{of} {bound} {most}");
+                        assert_eq!(more, from.len() > most, "{of} {bound} {most}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -15,8 +15,8 @@ use crate::log::keys::{Posting, Target};
 use crate::log::tail::End;
 use crate::log::topic::Topic;
 
-/// The postings that are taken from the index at once.
-const AT_ONCE: usize = 4096;
+/// The postings that are taken from the index at once; few in tests, so that they ask again.
+const AT_ONCE: usize = if cfg!(test) { 3 } else { 4096 };
 /// Records no further apart than this are read with one read.
 const NEAR: u64 = 16 << 10;
 /// What is read from a record's start on, before its length is known.

@@ -278,12 +278,13 @@ fn a_trimmed_key_is_a_gap_and_its_indexes_go_with_the_segments() {
     ask(&mut writer, Record::new("v").key("old"), Condition::None);
     let old = model.len() as u64;
     model.push((Some("old".to_owned()), "v".to_owned()));
+    put(&mut writer, "behind");
     topic.trim(old + 1).unwrap();
     let none = Condition::KeyAt {
         key: "old".into(),
         last: None,
     };
-    assert_eq!(at(&ask(&mut writer, Record::new("w"), none)), old + 1);
+    assert_eq!(at(&ask(&mut writer, Record::new("w"), none)), old + 2);
     // An index without its segment does not stay.
     drop(writer);
     here.disk
@@ -319,4 +320,56 @@ fn a_segment_is_sealed_by_its_records() {
     let firsts: Vec<_> = writer.topic().read_segments().keys().copied().collect();
     assert_eq!(firsts, [0, 8, 12, 37]);
     assert_eq!(read(writer.topic(), "k", 0).len(), 38);
+}
+
+/// Appends, readings of a key, the making of indexes and retention, all at once.
+#[test]
+fn those_who_ask_at_once_are_answered_alike() {
+    const ROUNDS: u64 = 400;
+    let here = place(MemoryDisk::new(clock()), TINY);
+    let mut writer = made(&here, Dedupe::Off);
+    let topic = Arc::clone(writer.topic());
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let ordering = std::sync::atomic::Ordering::SeqCst;
+    std::thread::scope(|scope| {
+        for reader in [&topic, &topic, &foreign(&here, u32::MAX)].map(Arc::clone) {
+            scope.spawn(move || {
+                let mut scan = scan(&reader, "k", 0, StopAt::Never);
+                let mut expected = 0;
+                while expected < 2 * ROUNDS {
+                    let mut records = Vec::new();
+                    let fetched = scan.fetch(ROOM, &mut records).unwrap();
+                    for (at, _) in seen(&records) {
+                        assert_eq!(at, expected);
+                        expected += 2;
+                    }
+                    if let Fetch::Gap { from, to } = fetched {
+                        assert!(from <= expected && expected <= to, "{from} {expected} {to}");
+                        expected = to.next_multiple_of(2);
+                    }
+                    std::thread::yield_now();
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !done.load(ordering) {
+                topic.index_sealed().unwrap();
+                topic.keys.keep_at_most(300);
+                let sealed = topic.sealed();
+                if let Some((first, ..)) = sealed.len().checked_sub(12).map(|i| sealed[i]) {
+                    topic.trim(first).unwrap();
+                }
+            }
+        });
+        let mut last = None;
+        for _ in 0..ROUNDS {
+            let condition = Condition::KeyAt {
+                key: "k".into(),
+                last,
+            };
+            let batch: Batch = vec![Record::new("v").key("k"), Record::new("x".repeat(300))].into();
+            last = Some(at(&ask(&mut writer, batch, condition)));
+        }
+        done.store(true, ordering);
+    });
 }

@@ -32,9 +32,21 @@ fn no_index_is_trusted_over_its_segment() {
         bytes_of(&there.disk, &path)
     };
     assert_eq!(twin.len(), right.len());
+    // A whole block, of a segment that knows none of these keys.
+    let segments = writer.topic().read_segments().len();
+    while writer.topic().read_segments().len() < segments + 2 {
+        ask(
+            &mut writer,
+            Record::new("z".repeat(500)).key("z"),
+            Condition::None,
+        );
+        model.push((Some("z".to_owned()), "z".repeat(500)));
+    }
+    writer.topic().index_sealed().unwrap();
+    let strange = bytes_of(&here.disk, &index_path(writer.topic(), segments));
     let block = 4096..8192;
     let mut swapped = right.clone();
-    swapped[block.clone()].copy_from_slice(&other[block]);
+    swapped[block.clone()].copy_from_slice(&strange[block]);
     let mut broken: Vec<(String, Vec<u8>)> = vec![
         ("another segment's".to_owned(), other),
         ("another topic's".to_owned(), twin),
@@ -74,15 +86,25 @@ fn an_index_that_lies_is_found_out_by_the_records() {
     let here = place(MemoryDisk::new(clock()), TINY);
     let mut writer = made(&here, Dedupe::Off);
     let (mut seed, mut model) = (Seed(6), Model::new());
+    // Known to the first segment alone.
+    ask(&mut writer, Record::new("o").key("only"), Condition::None);
+    model.push((Some("only".to_owned()), "o".to_owned()));
     fill(&mut writer, &mut seed, 3, &mut model);
     writer.topic().index_sealed().unwrap();
     let path = index_path(writer.topic(), 0);
-    for (what, shift) in [("record", (0, 8)), ("frame", (8, 0)), ("both", (64, 64))] {
-        let lie = writer.topic().lie(0, shift);
+    for (what, by) in [
+        ("record", (0, 0, 8)),
+        ("frame", (0, 8, 0)),
+        ("both", (0, 64, 64)),
+        ("position", (1000, 0, 0)),
+    ] {
+        let lie = writer.topic().lie(0, by);
         overwrite(&here.disk, &path, &lie);
         judge(&foreign(&here, u32::MAX), &model, what);
         overwrite(&here.disk, &path, &lie);
         let mut writer = Writer::open(&here).unwrap();
+        let only = writer.topic().newest_of(b"only").unwrap();
+        assert_eq!(only, Some(0), "{what}");
         judge_conditions(&mut writer, &mut model, what);
         judge(writer.topic(), &model, what);
         assert_ne!(bytes_of(&here.disk, &path), lie);
