@@ -19,6 +19,9 @@ use crate::log::topic::Topic;
 const AT_ONCE: usize = if cfg!(test) { 3 } else { 4096 };
 /// Records no further apart than this are read with one read.
 const NEAR: u64 = 16 << 10;
+/// The segments that are asked in one call when they have nothing to show: where indexes are
+/// missing, each takes the time of reading it.
+const SEGMENTS: usize = 16;
 /// What is read from a record's start on, before its length is known.
 const GUESS: u64 = 4 << 10;
 
@@ -246,6 +249,7 @@ impl Scan {
             return Ok(None);
         };
         let (mut records, mut bytes) = (0, 0);
+        let mut asked = 0;
         loop {
             let nothing_more = match self.stop {
                 StopAt::Position(stop) if self.next >= stop => Some(Fetch::End),
@@ -269,10 +273,14 @@ impl Scan {
                 return Ok(Some(Fetch::More));
             };
             let Some(posting) = keyed.waiting.front() else {
+                asked += 1;
                 self.next = match self.stop {
                     StopAt::Position(stop) => at.taken.min(stop),
                     _ => at.taken,
                 };
+                if asked == SEGMENTS {
+                    return Ok(Some(Fetch::More));
+                }
                 continue;
             };
             let position = at.target.first() + u64::from(posting.ordinal);
