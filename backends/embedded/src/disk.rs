@@ -73,6 +73,14 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// Makes data and length durable. After an error unsynced bytes may be lost, and a second
     /// call that says `Ok` proves nothing.
     fn sync_data(&self) -> io::Result<()>;
+    /// Marks the file as in use, for other openings to see, until [`free`](Self::free), or until
+    /// this opening or its process ends. One opening at a time: it waits for the other, and for
+    /// the moment in which somebody looks.
+    fn hold(&self) -> io::Result<()>;
+    /// Ends [`hold`](Self::hold).
+    fn free(&self) -> io::Result<()>;
+    /// Whether another opening holds the file. Needs no right to write to it.
+    fn is_held(&self) -> io::Result<bool>;
 }
 
 /// Held: the lock is. Dropped: it is free.

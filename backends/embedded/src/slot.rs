@@ -108,6 +108,21 @@ impl Slot {
         self.file.sync_data()
     }
 
+    /// Marks the file as in use, until [`free`](Self::free) or this process's end.
+    pub fn hold(&self) -> io::Result<()> {
+        self.file.hold()
+    }
+
+    /// Ends [`hold`](Self::hold).
+    pub fn free(&self) -> io::Result<()> {
+        self.file.free()
+    }
+
+    /// Whether another opening holds it.
+    pub fn is_held(&self) -> io::Result<bool> {
+        self.file.is_held()
+    }
+
     fn newest(&self) -> io::Result<Option<(u64, Vec<u8>)>> {
         let mut before = None;
         for _ in 0..LOOKS {

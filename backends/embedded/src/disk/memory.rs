@@ -54,6 +54,8 @@ pub(super) struct Inode {
     watched: Arc<Watched>,
     pages: RwLock<Pages>,
     owner: Mutex<Option<String>>,
+    /// Which opening holds it; 0: none.
+    holder: AtomicU64,
 }
 
 /// A file or directory and who wants to hear of its changes.
@@ -139,6 +141,7 @@ impl MemoryDisk {
                 watched,
                 pages: RwLock::new(pages),
                 owner: Mutex::default(),
+                holder: AtomicU64::new(0),
             })),
             None => Node::Dir(watched),
         };
@@ -203,6 +206,7 @@ impl MemoryDisk {
                 watched: Watched::new(self.fresh()),
                 pages: RwLock::default(),
                 owner: Mutex::default(),
+                holder: AtomicU64::new(0),
             });
             nodes.insert(path, Node::File(Arc::clone(&inode)));
             (inode, parent)
@@ -225,6 +229,7 @@ impl Disk for MemoryDisk {
         let inode = self.open_inode(path, mode)?;
         Ok(Arc::new(MemoryFile {
             inode,
+            opening: self.fresh(),
             writes: mode != OpenMode::Read,
         }))
     }
@@ -380,6 +385,8 @@ impl Disk for MemoryDisk {
 
 struct MemoryFile {
     inode: Arc<Inode>,
+    /// Tells openings of one file apart.
+    opening: u64,
     writes: bool,
 }
 
@@ -440,6 +447,39 @@ impl DiskFile for MemoryFile {
 
     fn sync_data(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn hold(&self) -> io::Result<()> {
+        let holder = &self.inode.holder;
+        let free = |at: u64| at == 0 || at == self.opening;
+        let take = |at| free(at).then_some(self.opening);
+        while holder
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, take)
+            .is_err()
+        {
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    fn free(&self) -> io::Result<()> {
+        // Not held by this opening: nothing to end.
+        let _ =
+            self.inode
+                .holder
+                .compare_exchange(self.opening, 0, Ordering::SeqCst, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn is_held(&self) -> io::Result<bool> {
+        let holder = self.inode.holder.load(Ordering::SeqCst);
+        Ok(holder != 0 && holder != self.opening)
+    }
+}
+
+impl Drop for MemoryFile {
+    fn drop(&mut self) {
+        let _ = self.free();
     }
 }
 

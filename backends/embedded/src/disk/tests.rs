@@ -79,6 +79,21 @@ fn behaves(disk: &dyn Disk, root: &Path) {
     assert_eq!(refused.owner, "me");
     drop(held);
     watches(disk, root);
+
+    let path = root.join("held");
+    let one = disk.open(&path, OpenMode::CreateNew).unwrap();
+    let two = disk.open(&path, OpenMode::Read).unwrap();
+    assert!(!two.is_held().unwrap());
+    one.hold().unwrap();
+    assert!(two.is_held().unwrap() && two.is_held().unwrap());
+    one.free().unwrap();
+    assert!(!two.is_held().unwrap());
+    one.hold().unwrap();
+    drop(one);
+    assert!(
+        !two.is_held().unwrap(),
+        "an opening that ends holds nothing"
+    );
 }
 
 fn watches(disk: &dyn Disk, root: &Path) {

@@ -204,6 +204,15 @@ impl DiskFile for NoFile {
     fn sync_data(&self) -> io::Result<()> {
         Ok(())
     }
+    fn hold(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn free(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn is_held(&self) -> io::Result<bool> {
+        Ok(false)
+    }
 }
 
 impl Segment {
