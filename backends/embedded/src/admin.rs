@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use crate::append::incarnation;
 use crate::backend::{Embedded, capabilities};
 use crate::config::{check_dedupe, check_retention};
-use crate::error::{blocking, of_io};
+use crate::error::{blocking, detached, of_io};
 use crate::log::options::Keep;
 use crate::log::{self, Scan, Settings, StopAt, Topic, TopicId};
 use crate::read::{before, check_origin, cursor, frontier, locate, next_of};
@@ -182,18 +182,20 @@ impl Admin for Embedded {
             let retention = spec.retention.unwrap_or(self.config().retention);
             let settings = settings(dedupe, whole(retention));
             let open = self.root().open(topic);
-            let turn = Arc::clone(&open).turn().await;
             let (root, name) = (self.root(), topic.clone());
-            made = blocking(move || {
-                root.claim()?;
-                match log::create(&*root.disk, &root.dir, &name, new_id()?, settings) {
-                    Ok(()) => Ok(true),
-                    Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(false),
-                    Err(e) => Err(e),
-                }
+            made = detached(async move {
+                let _turn = open.turn().await;
+                blocking(move || {
+                    root.claim()?;
+                    match log::create(&*root.disk, &root.dir, &name, new_id()?, settings) {
+                        Ok(()) => Ok(true),
+                        Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(false),
+                        Err(e) => Err(e),
+                    }
+                })
+                .await
             })
             .await?;
-            drop(turn);
             self.root().topic(topic).await?
         };
         if let Some(difference) = Self::difference(&there, spec) {
@@ -255,12 +257,12 @@ impl Admin for Embedded {
 
     async fn delete(&self, topic: &TopicName) -> Result<()> {
         let open = self.root().open(topic);
-        let turn = Arc::clone(&open).turn().await;
         let (root, name) = (self.root(), topic.clone());
-        let theirs = Arc::clone(&open);
-        let deleted = blocking(move || root.delete(&name, &theirs)).await;
-        drop(turn);
-        deleted
+        detached(async move {
+            let _turn = Arc::clone(&open).turn().await;
+            blocking(move || root.delete(&name, &open)).await
+        })
+        .await
     }
 
     async fn groups(&self, topic: &TopicName) -> Result<Vec<GroupStatus>> {

@@ -73,6 +73,26 @@ pub(crate) async fn blocking<T: Send + 'static>(
     }
 }
 
+/// Runs to its end even if nobody polls it any more: what holds a place in a line must not be
+/// parked with its caller.
+///
+/// # Cancel safety
+/// Dropped, the work goes on to its end and its result is lost.
+pub(crate) async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        Err(e) => Err(Error::new(
+            ErrorKind::Internal,
+            Effect::Unknown,
+            Retry::Never,
+            "a call did not end; its runtime is shutting down, or it panicked",
+        )
+        .with_source(e)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

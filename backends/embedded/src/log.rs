@@ -10,6 +10,7 @@ pub mod queue;
 pub mod read;
 mod recover;
 mod segment;
+mod stamps;
 pub mod tail;
 mod topic;
 pub mod verify;

@@ -176,6 +176,7 @@ pub(crate) async fn open(
             after: None,
             lenient,
             before_time,
+            past: false,
             caught_up: false,
             open_end: end.next,
             next: told,
@@ -237,6 +238,8 @@ struct LogReader {
     /// A gap before the first record is no news: the reading began at the oldest record.
     lenient: bool,
     before_time: Option<Timestamp>,
+    /// All records before that moment are below the durable end.
+    past: bool,
     caught_up: bool,
     open_end: u64,
     /// Everything before it has been read.
@@ -366,6 +369,22 @@ impl LogReader {
         }
     }
 
+    /// Whether the moment to stop at has passed with all that is before it; then one more look
+    /// at the end brings the last of it.
+    async fn is_past(&mut self) -> Result<bool> {
+        if let Some(time) = self.before_time {
+            let topic = Arc::clone(&self.topic);
+            self.past = blocking(move || topic.is_past(time)).await?;
+        }
+        Ok(self.past)
+    }
+
+    async fn wait(&mut self) -> Result<()> {
+        let now = self.topic.disk().now();
+        let left = self.before_time.map(|time| time.since(now));
+        self.waiter.beyond(self.next, left).await
+    }
+
     fn advanced(&mut self) -> Option<Fetched> {
         if self.told >= self.next {
             return None;
@@ -416,17 +435,14 @@ impl Reader for LogReader {
                             self.after = Some(Ok(fetch));
                             return Ok(advanced);
                         }
-                        if self
-                            .before_time
-                            .is_some_and(|time| self.topic.disk().now() >= time)
-                        {
+                        // Taken back first: a call that is dropped while it waits waits again.
+                        self.after = Some(Ok(fetch));
+                        if self.past {
                             self.state = State::Done;
-                        } else {
-                            // Taken back first: a call that is dropped while it waits waits again.
-                            self.after = Some(Ok(fetch));
-                            self.waiter.beyond(self.next).await?;
-                            self.after = None;
+                        } else if !self.is_past().await? {
+                            self.wait().await?;
                         }
+                        self.after = None;
                     }
                 }
                 None => {}

@@ -12,7 +12,7 @@ use annals_core::{Effect, Error, ErrorKind, Result, Retry, TopicName};
 use tokio::sync::watch;
 
 use crate::disk::{Disk, DiskLock};
-use crate::error::{blocking, of_io};
+use crate::error::{blocking, detached, of_io};
 use crate::groups::Groups;
 use crate::log::{Place, Sizes, Topic, TopicLog};
 use crate::{index, retention};
@@ -177,11 +177,17 @@ impl Root {
         }
         let writes_here = lock(&self.lock).is_some();
         if writes_here {
-            let turn = Arc::clone(&open).turn().await;
-            match self.log(topic, &open).await {
+            let (root, name) = (Arc::clone(self), topic.clone());
+            let opened = detached(async move {
+                let turn = Arc::clone(&open).turn().await;
+                let log = root.log(&name, &open).await;
+                drop(turn);
+                log
+            });
+            match opened.await {
                 Ok(log) => return Ok(Arc::clone(log.topic())),
                 // What a writer cannot go on from may still be read.
-                Err(e) if e.kind() == ErrorKind::Corrupt => drop(turn),
+                Err(e) if e.kind() == ErrorKind::Corrupt => {}
                 Err(e) => return Err(e),
             }
         }

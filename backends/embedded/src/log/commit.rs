@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use annals_core::{
     AppendReport, Effect, Error, ErrorKind, Outcome, PartitionId, Position, Result, Retry, Stored,
+    Timestamp,
 };
 use tokio::sync::oneshot;
 
@@ -175,7 +176,7 @@ impl Writer {
 
     /// Pretends that the last append was at `time`; for tests.
     #[cfg(test)]
-    pub(super) fn last_append_at(&mut self, time: annals_core::Timestamp) {
+    pub(super) fn last_append_at(&mut self, time: Timestamp) {
         self.chain.time = time;
     }
 
@@ -193,8 +194,8 @@ impl Writer {
             }
             return;
         }
-        let mut group = match self.make_room(waiting) {
-            Ok(count) => self.evaluate(waiting.drain(..count)),
+        let mut group = match self.begin(waiting) {
+            Ok((count, now)) => self.evaluate(waiting.drain(..count), now),
             Err(error) => {
                 if let Some(request) = waiting.pop_front() {
                     let known = self.known(&request.batch);
@@ -217,9 +218,28 @@ impl Writer {
                 }
             }
         }
+        self.finish();
         for ready in group {
             let _ = ready.request.answer.send(ready.answer);
             spent(ready.request.batch.into_buffer());
+        }
+    }
+
+    /// Makes room and stamps the next group: how many of `waiting` it has, and its append time.
+    /// From before the stamp until [`finish`](Self::finish) readers know that one is in flight.
+    fn begin(&mut self, waiting: &VecDeque<Request>) -> Result<(usize, Timestamp)> {
+        let count = self.make_room(waiting)?;
+        self.slot
+            .hold()
+            .map_err(|e| self.topic.io("holding tail", e))?;
+        Ok((count, self.topic.stamp(self.chain.time)))
+    }
+
+    fn finish(&self) {
+        self.topic.stamps.done();
+        if let Err(e) = self.slot.free() {
+            // Readers of other processes that wait for a moment wait on until it works.
+            tracing::debug!(topic = %self.topic.name, error = %e, "tail could not be let go");
         }
     }
 
@@ -257,6 +277,7 @@ impl Writer {
 
     /// Takes no more appends after a panic in the middle of one.
     pub(super) fn give_up(&mut self) {
+        self.finish();
         if self.failed.is_none() {
             self.poison(&refused(
                 ErrorKind::Internal,
@@ -309,6 +330,15 @@ impl Writer {
             if self.file.len()? > self.end {
                 self.file.set_len(self.end)?;
                 self.file.sync_data()?;
+            }
+            // What readers have ended at binds the next writer too.
+            let floor = self.topic.stamps.floor();
+            if floor > self.tail.time {
+                let tail = Tail {
+                    time: floor,
+                    ..self.tail
+                };
+                self.slot.write(&tail.encode(), false)?;
             }
             self.slot.sync()
         };

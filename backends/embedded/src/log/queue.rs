@@ -35,6 +35,8 @@ struct Inner {
     queue: Mutex<Queue>,
     arrived: Condvar,
     spare: Mutex<Vec<Vec<u8>>>,
+    /// [`QUEUE_BYTES`]; tests have less.
+    room: usize,
 }
 
 #[derive(Default)]
@@ -58,8 +60,8 @@ struct Late {
 
 impl Queue {
     /// Whether `bytes` more may wait encoded.
-    const fn has_room(&self, bytes: usize) -> bool {
-        self.bytes == 0 || self.bytes + bytes <= QUEUE_BYTES
+    const fn has_room(&self, bytes: usize, room: usize) -> bool {
+        self.bytes == 0 || self.bytes + bytes <= room
     }
 }
 
@@ -74,6 +76,11 @@ impl TopicLog {
     /// # Errors
     /// As [`Writer::open`].
     pub fn open(place: &Place) -> Result<Self> {
+        Self::with_room(place, QUEUE_BYTES)
+    }
+
+    /// As [`TopicLog::open`], with `room` for bytes that wait.
+    pub(super) fn with_room(place: &Place, room: usize) -> Result<Self> {
         let writer = Writer::open(place)?;
         Ok(Self(Arc::new(Inner {
             topic: Arc::clone(writer.topic()),
@@ -81,6 +88,7 @@ impl TopicLog {
             queue: Mutex::default(),
             arrived: Condvar::new(),
             spare: Mutex::default(),
+            room,
         })))
     }
 
@@ -118,6 +126,19 @@ impl TopicLog {
             )))
         });
         Ok(answer.into_report(batch.len()))
+    }
+
+    /// Nothing is committed while it is held; for tests.
+    #[cfg(test)]
+    pub(super) fn stand_still(&self) -> MutexGuard<'_, Writer> {
+        self.0.writer()
+    }
+
+    /// Bytes that wait encoded, and appends that wait as they came; for tests.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        let queue = lock(&self.0.queue);
+        (queue.bytes, queue.late.len())
     }
 
     /// Answers everything that waits, gives spare room back and syncs. Blocks: call it on a
@@ -160,7 +181,7 @@ impl Inner {
         if queue.closed {
             return Err(closed());
         }
-        if queue.late.is_empty() && queue.has_room(bytes) {
+        if queue.late.is_empty() && queue.has_room(bytes, self.room) {
             queue.bytes += bytes;
             drop(queue);
             let batch = self.encode(batch);
@@ -216,7 +237,7 @@ impl Inner {
                 }
             };
             let bytes = measure(&batch).unwrap_or(0);
-            if !lock(&self.queue).has_room(bytes) {
+            if !lock(&self.queue).has_room(bytes, self.room) {
                 return;
             }
             let encoded = self.encode(&batch);

@@ -166,6 +166,9 @@ pub(super) fn recover(place: &Place) -> Result<Recovered> {
         file.sync_data().map_err(fail)?;
     }
     segment.share(&file);
+    let mut chain = found.chain;
+    // A reader may have ended at a moment behind the last record.
+    chain.time = tail.map_or(chain.time, |tail| tail.time.max(chain.time));
 
     let tail = Tail {
         boot: disk.boot(),
@@ -176,18 +179,19 @@ pub(super) fn recover(place: &Place) -> Result<Recovered> {
             next: found.chain.next,
             earliest: topic.end().earliest,
         },
-        commit: found.chain.commit,
-        time: found.chain.time,
-        epoch: found.chain.epoch,
+        commit: chain.commit,
+        time: chain.time,
+        epoch: chain.epoch,
     };
     slot.write(&tail.encode(), true).map_err(fail)?;
     topic.end.send_replace(tail.end);
+    topic.stamps.raise(chain.time);
     topic.remove_below(tail.end.earliest.min(first))?;
     Ok(Recovered {
         topic,
         segment,
         file,
-        chain: found.chain,
+        chain,
         tail,
         slot,
     })

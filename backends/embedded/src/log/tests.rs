@@ -7,6 +7,7 @@ mod front;
 mod golden;
 mod keys;
 mod model;
+mod moment;
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -46,7 +47,11 @@ impl Seed {
 }
 
 pub(super) fn clock() -> Clock {
-    Clock::moved(Timestamp::from_millis(1_000))
+    clock_at(1_000)
+}
+
+pub(super) fn clock_at(millis: i64) -> Clock {
+    Clock::moved(Timestamp::from_millis(millis))
 }
 
 pub(super) fn place(disk: impl Disk, sizes: Sizes) -> Place {

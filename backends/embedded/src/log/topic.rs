@@ -15,6 +15,7 @@ use super::segment::{
     SEGMENT_HEADER, Segment, SegmentHeader, Segments, first_in_name, path_of, read_header,
     write_full,
 };
+use super::stamps::Stamps;
 use super::tail::{End, Tail};
 use crate::disk::{Disk, OpenMode};
 use crate::error::of_io;
@@ -35,7 +36,8 @@ pub struct Topic {
     /// The low-water mark's file; readers only read it.
     start: Slot,
     /// Where another process publishes; `None` when the writer is in this one.
-    foreign: Option<Mutex<Foreign>>,
+    pub(super) foreign: Option<Mutex<Foreign>>,
+    pub(super) stamps: Stamps,
 }
 
 #[derive(Debug)]
@@ -43,6 +45,15 @@ pub(super) struct Foreign {
     slot: Slot,
     /// The end that a scan found, and the tail value that it was made for.
     scanned: Option<(Option<Tail>, End)>,
+}
+
+impl Foreign {
+    /// Whether a group is being committed, and what `tail` says then.
+    pub(super) fn look(&self, topic: &Topic) -> Result<(bool, Option<Tail>)> {
+        let look = || Ok((self.slot.is_held()?, self.slot.read()?));
+        let (held, value) = look().map_err(|e| topic.io("reading tail", e))?;
+        Ok((held, value.as_deref().and_then(Tail::decode)))
+    }
 }
 
 /// Whether `root` has a topic of this name.
@@ -207,6 +218,7 @@ impl Topic {
             keys: Keys::new(header.topic),
             start,
             foreign,
+            stamps: Stamps::new(),
         })
     }
 

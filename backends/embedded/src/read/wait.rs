@@ -48,11 +48,15 @@ impl Waiter {
         })
     }
 
-    /// Returns when there may be records at or behind `next`, or after a second.
+    /// Returns when there may be records at or behind `next`, or after a second; after `most`, if
+    /// that is shorter and not zero.
     ///
     /// # Cancel safety
     /// Dropping it stops waiting and has no other effect.
-    pub(super) async fn beyond(&mut self, next: u64) -> Result<()> {
+    pub(super) async fn beyond(&mut self, next: u64, most: Option<Duration>) -> Result<()> {
+        let look = most
+            .filter(|most| !most.is_zero())
+            .map_or(LOOK, |most| most.min(LOOK));
         if *self.gone.borrow() {
             return Err(Error::closed(
                 "the topic was deleted, or the log closed, while it was being read",
@@ -63,14 +67,14 @@ impl Waiter {
             tokio::select! {
                 _ = grown => {}
                 _ = self.gone.changed() => {}
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(look) => {}
             }
             return Ok(());
         };
         let timed_out = tokio::select! {
             () = notify.notified() => false,
             _ = self.gone.changed() => false,
-            () = tokio::time::sleep(LOOK) => true,
+            () = tokio::time::sleep(look) => true,
         };
         if timed_out {
             let topic = Arc::clone(&self.topic);

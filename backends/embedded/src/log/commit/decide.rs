@@ -11,8 +11,11 @@ use crate::log::options::Condition;
 
 impl Writer {
     /// Decides each batch against what is durable and what comes before it in the group.
-    pub(super) fn evaluate(&mut self, requests: impl Iterator<Item = Request>) -> Vec<Ready> {
-        let now = self.topic.disk.now().max(self.chain.time);
+    pub(super) fn evaluate(
+        &mut self,
+        requests: impl Iterator<Item = Request>,
+        now: Timestamp,
+    ) -> Vec<Ready> {
         let start = self.end;
         self.provisional = Provisional::default();
         let commit = self.chain.commit + 1;
