@@ -57,7 +57,7 @@ pub(crate) struct Order {
 impl Order {
     pub(crate) async fn load(orders: &Topic, id: &str) -> annals::Result<Self> {
         let mut order = Self::default();
-        let mut history = orders.replay(Start::Beginning).scan_key(id).await?;
+        let mut history = orders.replay(Start::Beginning).key(id).await?;
         while let Some(record) = history.next().await? {
             let event: Event = record.json()?;
             if let Event::OrderPlaced { cents, .. } = &event {
