@@ -430,3 +430,12 @@ async fn a_dropped_append_leaves_the_topic_working() {
     topic.append(record("a2")).await.unwrap();
     assert_eq!(backend.stored(), ["a2"]);
 }
+
+#[tokio::test]
+async fn a_topic_shows_where_it_is_in_one_line_and_no_more() {
+    let topic = Scripted::new(singly(), []).topic().await;
+    assert_eq!(
+        format!("{topic:?}"),
+        "Topic { name: \"scripted\", scheme: \"scripted\", .. }"
+    );
+}
