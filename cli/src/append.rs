@@ -96,11 +96,11 @@ impl Progress {
         text
     }
 
-    /// What is stored, where all before `next` is, and how to go on from there.
+    /// What is stored: all before `next`.
     fn before(&self) -> String {
         match lines(self.first..=self.next - 1) {
-            None => "no line was appended before".to_owned(),
-            Some(lines) => format!("{lines} before it stored"),
+            None => "no line is stored".to_owned(),
+            Some(lines) => format!("{lines} stored"),
         }
     }
 }
@@ -209,11 +209,14 @@ fn abandoned(progress: &Progress, last: u64, stop: &Stop) -> Failure {
 /// What became of the lines of a batch of which not all is known to be stored.
 fn refused(error: &AppendError, first: u64, progress: &Progress) -> Failure {
     let outcomes = error.outcomes();
-    let of = |wanted: fn(&Outcome) -> bool| ranges(first, outcomes, wanted);
-    let stored = of(|outcome| matches!(outcome, Outcome::Stored(_)));
-    let may = of(|outcome| matches!(outcome, Outcome::Unknown(_)));
-    let not = of(|outcome| matches!(outcome, Outcome::Rejected(_) | Outcome::NotAttempted));
-    let mut text = format!("{}; {}", text_of(error.error()), progress.before());
+    let before = (progress.first < first).then_some((progress.first, first - 1));
+    let of = |before, wanted: fn(&Outcome) -> bool| ranges(before, first, outcomes, wanted);
+    let stored = of(before, |outcome| matches!(outcome, Outcome::Stored(_)));
+    let may = of(None, |outcome| matches!(outcome, Outcome::Unknown(_)));
+    let not = of(None, |outcome| {
+        matches!(outcome, Outcome::Rejected(_) | Outcome::NotAttempted)
+    });
+    let mut text = text_of(error.error());
     for (lines, what) in [
         (&stored, "stored"),
         (&may, "perhaps stored"),
@@ -248,9 +251,14 @@ fn refused(error: &AppendError, first: u64, progress: &Progress) -> Failure {
     Failure::new(code, text)
 }
 
-/// The lines whose outcome is the wanted one.
-fn ranges(first: u64, outcomes: &[Outcome], wanted: fn(&Outcome) -> bool) -> Vec<String> {
-    let mut found: Vec<(u64, u64)> = Vec::new();
+/// The lines whose outcome is the wanted one, those before them included.
+fn ranges(
+    before: Option<(u64, u64)>,
+    first: u64,
+    outcomes: &[Outcome],
+    wanted: fn(&Outcome) -> bool,
+) -> Vec<String> {
+    let mut found = Vec::from_iter(before);
     for (line, outcome) in (first..).zip(outcomes) {
         if !wanted(outcome) {
             continue;
@@ -316,7 +324,7 @@ mod tests {
         assert_eq!(failure.code(), Code::Unknown);
         assert_eq!(
             failure.to_string(),
-            "1 of 4 records are stored, 2 may be, 1 are not: no answer; lines 1 to 10 are before it stored; stored: line 11; perhaps stored: lines 12 to 13; not stored: line 14; look which of them are there, or go on with --from-line 12 where a repeat does no harm"
+            "1 of 4 records are stored, 2 may be, 1 are not: no answer; stored: lines 1 to 11; perhaps stored: lines 12 to 13; not stored: line 14; look which of them are there, or go on with --from-line 12 where a repeat does no harm"
         );
     }
 
@@ -325,11 +333,9 @@ mod tests {
         let no = Error::config("too odd");
         let failure = failed(vec![stored(), Outcome::Rejected(no.clone()), stored()]);
         assert_eq!(failure.code(), Code::Usage);
-        assert!(
-            failure.to_string().contains(
-                "stored: line 11, line 13; not stored: line 12; append those lines alone"
-            )
-        );
+        assert!(failure.to_string().contains(
+            "stored: lines 1 to 11, line 13; not stored: line 12; append those lines alone"
+        ));
         let failure = failed(vec![stored(), Outcome::Rejected(no)]);
         assert!(failure.to_string().ends_with("go on with --from-line 12"));
     }

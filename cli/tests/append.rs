@@ -64,7 +64,7 @@ fn a_malformed_line_is_named_with_what_was_appended_and_how_to_go_on() {
         &[
             "line 3:",
             "integer where",
-            "lines 1 to 2 are before it stored",
+            "lines 1 to 2 are stored",
             "--from-line 3",
         ],
     );
@@ -77,7 +77,7 @@ fn a_malformed_line_is_named_with_what_was_appended_and_how_to_go_on() {
         .fails(1, &["no line 9"]);
     // Nothing is taken for an empty record.
     log.run_with(&["append", "t"], b"{\"value\":\"5\"}\n\n")
-        .fails(1, &["line 2: it is empty", "line 1 is before it stored"]);
+        .fails(1, &["line 2: it is empty", "line 1 is stored"]);
 }
 
 #[test]
@@ -127,7 +127,6 @@ fn a_slow_writers_lines_are_there_before_it_ends_and_a_second_writer_is_told_of_
         1,
         &[
             &format!("the log is being written by pid {}", writer.pid()),
-            "no line was appended before",
             "not stored: line 1",
             "--from-line 1",
         ],

@@ -97,11 +97,21 @@ impl Log {
 
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
         let mut child = self.command(arguments).spawn().unwrap();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        let (ended, waiting) = mpsc::channel::<()>();
+        let watch = std::thread::spawn(move || {
+            let late = waiting.recv_timeout(LONGEST) == Err(mpsc::RecvTimeoutError::Timeout);
+            if late {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            late
+        });
         Running {
             input: child.stdin.take(),
             output: child.stdout.take().map(BufReader::new),
             errors: child.stderr.take().map(BufReader::new),
             child,
+            watch: (ended, watch),
         }
     }
 
@@ -141,6 +151,8 @@ pub(crate) struct Running {
     pub(crate) input: Option<ChildStdin>,
     pub(crate) output: Option<BufReader<ChildStdout>>,
     errors: Option<BufReader<ChildStderr>>,
+    /// Kills it when it takes too long, and says so.
+    watch: (mpsc::Sender<()>, JoinHandle<bool>),
 }
 
 fn reading(from: Option<impl std::io::Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
@@ -184,16 +196,8 @@ impl Running {
     /// Waits for its end; what it still has to say is read.
     pub(crate) fn finish(mut self) -> Done {
         let (out, err) = (reading(self.output.take()), reading(self.errors.take()));
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        let (ended, waiting) = mpsc::channel::<()>();
-        let watch = std::thread::spawn(move || {
-            let late = waiting.recv_timeout(LONGEST) == Err(mpsc::RecvTimeoutError::Timeout);
-            if late {
-                let _ = kill_process(pid, Signal::KILL);
-            }
-            late
-        });
         let status = self.child.wait().unwrap();
+        let (ended, watch) = self.watch;
         drop(ended);
         assert!(!watch.join().unwrap(), "it did not end");
         Done {
