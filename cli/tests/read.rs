@@ -229,3 +229,23 @@ fn records_that_are_gone_are_an_error_unless_they_are_accepted() {
     assert_eq!(kept.text(), over.text());
     assert_eq!(number(kept.text().lines().next().unwrap()), earliest());
 }
+
+#[test]
+fn ctrl_c_ends_it_although_nobody_takes_what_it_writes() {
+    let log = Log::new();
+    // As long as what a pipe takes in one step, so that it is full behind a whole record.
+    let line = format!("{}\n", "x".repeat(4095));
+    let lines = line.repeat(200);
+    let append = ["append", "t", "--create", "--format", "lines"];
+    log.run_with(&append, lines.as_bytes()).ok();
+    let mut reading = log.start(&["read", "t", "--format", "value"]);
+    let mut text = reading.line();
+    let mut output = reading.output.take().unwrap();
+    reading.signal(Signal::INT);
+    let done = reading.finish();
+    assert_eq!(done.code, 130);
+    output.read_to_string(&mut text).unwrap();
+    let written = text.lines().count() as u64;
+    assert!(text.len() % 4096 == 0 && written < 60, "{written}");
+    assert_eq!(behind(&done.cursor()) + 1, written);
+}
