@@ -1,6 +1,7 @@
 //! What a backend promises for a topic as it is configured now: data, not prose.
 
 mod need;
+mod rows;
 
 use std::fmt;
 use std::time::Duration;
@@ -492,86 +493,5 @@ impl Capabilities {
             .iter()
             .filter_map(|need| need.unmet_by(self).map(|why| (need.clone(), why)))
             .collect()
-    }
-
-    /// Every promise as a name and its value, in a fixed order: for tables.
-    pub fn rows(&self) -> Vec<(&'static str, String)> {
-        let Self {
-            replay,
-            source,
-            history,
-            order,
-            keys_move,
-            starts,
-            group_starts,
-            log_time,
-            skew,
-            tail,
-            gap,
-            incarnation,
-            by_key,
-            append,
-            durability,
-            groups,
-            partitions,
-            limits,
-        } = self;
-        let AppendCapabilities {
-            batch,
-            receipt,
-            conditional,
-            fenced,
-            dedupe,
-            resubmit,
-            in_flight,
-            no_group,
-        } = append;
-        let Limits {
-            record_bytes,
-            batch_records,
-            batch_bytes,
-            headers,
-            key_bytes,
-            slack_bytes,
-        } = limits;
-        vec![
-            ("replay", replay.to_string()),
-            ("source", source.to_string()),
-            ("history", history.to_string()),
-            ("order", order.to_string()),
-            ("keys_move", keys_move.to_string()),
-            ("starts", starts.to_string()),
-            ("group_starts", group_starts.to_string()),
-            ("log_time", log_time.to_string()),
-            ("skew", skew.to_string()),
-            ("tail", tail.to_string()),
-            ("gap", gap.to_string()),
-            ("incarnation", incarnation.to_string()),
-            ("by_key", by_key.to_string()),
-            ("append.batch", batch.to_string()),
-            ("append.receipt", receipt.to_string()),
-            ("append.conditional", conditional.to_string()),
-            ("append.fenced", fenced.to_string()),
-            ("append.dedupe", dedupe.to_string()),
-            ("append.resubmit", resubmit.to_string()),
-            ("append.in_flight", in_flight.to_string()),
-            ("append.no_group", no_group.to_string()),
-            ("durability", durability.to_string()),
-            ("groups.names", groups.names.to_string()),
-            ("groups.members", groups.members.to_string()),
-            ("groups.settle", groups.settle.to_string()),
-            ("groups.hold", groups.hold.to_string()),
-            ("groups.attempts", groups.attempts.to_string()),
-            ("groups.fenced", groups.fenced.to_string()),
-            ("groups.forgotten_after", groups.forgotten_after.to_string()),
-            ("groups.share_reads", groups.share_reads.to_string()),
-            ("partitions", partitions.to_string()),
-            ("limits.record_bytes", record_bytes.to_string()),
-            ("limits.batch_records", batch_records.to_string()),
-            ("limits.batch_bytes", batch_bytes.to_string()),
-            ("limits.headers", headers.to_string()),
-            ("limits.key_bytes", key_bytes.to_string()),
-            ("limits.slack_bytes", slack_bytes.to_string()),
-        ]
     }
 }

@@ -15,7 +15,7 @@ fn too_large(message: String) -> Error {
 pub(crate) fn check_record(record: &Record, limits: &Limits) -> Result<()> {
     let over = |what: &str, has: u64, limit: &str, most: Option<u64>| match most {
         Some(most) if has > most => Err(too_large(format!(
-            "{what} has {has}, over {limit} of {most}; make it smaller, or store it elsewhere and append a reference"
+            "a record has {has} {what}, over {limit} of {most}; make it smaller, or store it elsewhere and append a reference"
         ))),
         _ => Ok(()),
     };
@@ -28,19 +28,19 @@ pub(crate) fn check_record(record: &Record, limits: &Limits) -> Result<()> {
         )));
     }
     over(
-        "a record's bytes",
+        "bytes",
         record.len_bytes() as u64,
         "limits.record_bytes",
         known(&limits.record_bytes),
     )?;
     over(
-        "a record's key in bytes",
+        "bytes of key",
         record.key_bytes().map_or(0, |key| key.len() as u64),
         "limits.key_bytes",
         known(&limits.key_bytes),
     )?;
     over(
-        "a record's headers",
+        "headers",
         headers.len() as u64,
         "limits.headers",
         limits.headers.known().copied().flatten().map(u64::from),
