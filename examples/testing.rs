@@ -19,11 +19,9 @@ use annals::defaults::RETRY_FOR;
 use annals::driver::{Fetched, Opened};
 use annals::mock::{MockBackend, MockReader};
 use annals::{
-    AppendReport, Bus, Clock, Cursor, Effect, ErrorKind, Frontier, Origin, Outcome, PartitionId,
-    Record, Retry, Start, Stored, Timestamp, Topic, TopicName, TopicSpec, Until,
+    AppendReport, Bus, Clock, Cursor, Effect, ErrorKind, Frontier, Memory, Origin, Outcome,
+    PartitionId, Record, Retry, Start, Stored, Timestamp, Topic, TopicName, TopicSpec, Until,
 };
-use annals_embedded::Memory;
-use annals_embedded::disk::{Call, Fault};
 use check::{check, fresh};
 use clap::Parser;
 
@@ -121,29 +119,29 @@ async fn by_the_clock() -> Result<()> {
 async fn on_a_full_disk() -> Result<()> {
     let memory = Memory::new()?;
     let shop = in_memory(&memory).await?;
-    memory.faults.room(Some(0));
+    memory.faults.fill_disk();
     let begun = memory.clock.now();
     let answer = moving(&memory.clock, shop.order("order-1")).await;
-    let tried_until = begun.saturating_add(RETRY_FOR);
+    let given_up = begun.saturating_add(RETRY_FOR / 2);
     check(
-        answer == Answer::ComeBackLater && memory.clock.now() >= tried_until,
-        "a full disk is tried for half a minute of its clock, then the customer is told",
+        answer == Answer::ComeBackLater && memory.clock.now() >= given_up,
+        "a full disk is tried for up to half a minute of its clock, then the customer is told",
     )?;
-    memory.faults.room(None);
+    memory.faults.clear();
     check(
         shop.sold(Until::End).await? == 0 && shop.order("order-1").await == Answer::Thanks,
         "nothing was stored, and once there is room the shop goes on",
     )
 }
 
-/// Moves the clock on for as long as a call waits for it.
+/// Moves the clock on whenever a call waits for it.
 async fn moving<T>(clock: &Clock, call: impl Future<Output = T>) -> T {
     let mut call = std::pin::pin!(call);
     loop {
         tokio::select! {
             biased;
             answer = &mut call => return answer,
-            () = tokio::task::yield_now() => { clock.advance(Duration::from_millis(100)); }
+            _ = clock.asleep() => { clock.advance(Duration::from_millis(100)); }
         }
     }
 }
@@ -151,7 +149,7 @@ async fn moving<T>(clock: &Clock, call: impl Future<Output = T>) -> T {
 async fn on_a_failing_disk() -> Result<()> {
     let memory = Memory::new()?;
     let shop = in_memory(&memory).await?;
-    memory.faults.inject(Fault::new(Call::Sync).on(".seg"));
+    memory.faults.fail_sync();
     let answer = shop.order("order-1").await;
     check(
         answer == Answer::WeAreChecking && memory.faults.fired() == 1,
@@ -160,6 +158,17 @@ async fn on_a_failing_disk() -> Result<()> {
     check(
         shop.order("order-2").await == Answer::Sorry,
         "and the log takes no more until it is opened again",
+    )?;
+    let memory = memory.restart()?;
+    let shop = in_memory(&memory).await?;
+    memory.faults.lose_replies(1);
+    check(
+        shop.order("order-3").await == Answer::WeAreChecking,
+        "as it is by the next process; a reply that was lost leaves it as open",
+    )?;
+    check(
+        shop.sold(Until::End).await? >= 1,
+        "though the order was stored",
     )
 }
 

@@ -3,6 +3,8 @@
 mod registry;
 
 pub use annals_core::*;
+#[cfg(feature = "embedded")]
+pub use annals_embedded::{self as embedded, Memory};
 pub use registry::Registry;
 
 /// Connects to the backend that `url` names: `file:PATH`, `memory:`, `memory:NAME`.

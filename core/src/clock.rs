@@ -1,8 +1,9 @@
 //! Where time comes from, so that a test can move it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -43,10 +44,7 @@ impl Clock {
     pub fn moved(epoch: Timestamp) -> Self {
         Self(Source::Moved(Arc::new(Moved {
             epoch,
-            state: Mutex::new(State {
-                elapsed: Duration::ZERO,
-                sleepers: Vec::new(),
-            }),
+            state: Mutex::default(),
         })))
     }
 
@@ -84,6 +82,7 @@ impl Clock {
                 Sleep {
                     moved: Arc::clone(moved),
                     until,
+                    id: None,
                 }
                 .await;
             }
@@ -113,14 +112,40 @@ impl Clock {
             return false;
         };
         let woken = {
-            let mut state = moved.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = moved.state();
             state.elapsed = state.elapsed.saturating_add(by);
             std::mem::take(&mut state.sleepers)
         };
-        for waker in woken {
+        for (_, waker) in woken {
             waker.wake();
         }
         true
+    }
+
+    /// Ready once somebody waits for a moved clock to be moved: how a test knows that the code
+    /// under test has gone as far as it can. On other clocks it is ready at once and says
+    /// `false`.
+    ///
+    /// Background tasks wait too (a subscription keeps its leases so): it tells most where one
+    /// call is under way.
+    ///
+    /// # Cancel safety
+    /// Dropping it stops waiting and has no other effect.
+    pub async fn asleep(&self) -> bool {
+        let Source::Moved(moved) = &self.0 else {
+            return false;
+        };
+        std::future::poll_fn(|cx| {
+            let mut state = moved.state();
+            if !state.sleepers.is_empty() {
+                return Poll::Ready(true);
+            }
+            if !state.watchers.iter().any(|w| w.will_wake(cx.waker())) {
+                state.watchers.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
     }
 }
 
@@ -135,17 +160,23 @@ struct Moved {
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
     elapsed: Duration,
-    sleepers: Vec<Waker>,
+    /// Those who wait for the clock, by the number of their sleep.
+    sleepers: BTreeMap<u64, Waker>,
+    next: u64,
+    /// Those who wait for a sleeper.
+    watchers: Vec<Waker>,
 }
 
 impl Moved {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn elapsed(&self) -> Duration {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .elapsed
+        self.state().elapsed
     }
 }
 
@@ -160,28 +191,38 @@ impl fmt::Debug for Moved {
 struct Sleep {
     moved: Arc<Moved>,
     until: Duration,
+    id: Option<u64>,
 }
 
 impl Future for Sleep {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self
-            .moved
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if state.elapsed >= self.until {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let mut state = this.moved.state();
+        if state.elapsed >= this.until {
             return Poll::Ready(());
         }
-        if !state
-            .sleepers
-            .iter()
-            .any(|waker| waker.will_wake(cx.waker()))
-        {
-            state.sleepers.push(cx.waker().clone());
+        let id = *this.id.get_or_insert_with(|| {
+            state.next += 1;
+            state.next
+        });
+        state.sleepers.insert(id, cx.waker().clone());
+        let watchers = std::mem::take(&mut state.watchers);
+        drop(state);
+        for watcher in watchers {
+            watcher.wake();
         }
         Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    /// Whoever stopped waiting no longer counts as asleep.
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.moved.state().sleepers.remove(&id);
+        }
     }
 }
 
@@ -206,6 +247,33 @@ mod tests {
         assert_eq!(clock.now(), Timestamp::from_millis(2_000));
         assert_eq!(clock.elapsed(), 2 * second);
         assert!(!Clock::system().advance(second));
+    }
+
+    #[tokio::test]
+    async fn asleep_tells_that_somebody_waits_and_forgets_who_gave_up() {
+        let clock = Clock::moved(Timestamp::EPOCH);
+        let second = Duration::from_secs(1);
+        let watcher = tokio::spawn({
+            let clock = clock.clone();
+            async move { clock.asleep().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!watcher.is_finished());
+        let mut sleep = Box::pin(clock.sleep(second));
+        assert!(poll(sleep.as_mut()).is_pending());
+        assert!(watcher.await.unwrap());
+        drop(sleep);
+        assert!(poll(std::pin::pin!(clock.asleep())).is_pending());
+        let mut sleep = Box::pin(clock.sleep(second));
+        assert!(poll(sleep.as_mut()).is_pending());
+        clock.advance(second);
+        assert!(poll(std::pin::pin!(clock.asleep())).is_pending());
+        assert!(poll(sleep.as_mut()).is_ready());
+        assert!(!Clock::system().asleep().await);
+    }
+
+    fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
     }
 
     #[tokio::test(start_paused = true)]

@@ -22,7 +22,7 @@ pub use backend::{Builder, Embedded};
 pub use config::{Config, Place};
 pub use groups::Groups;
 pub use log::verify::Verified;
-pub use memory::Memory;
+pub use memory::{Faults, Memory};
 
 /// Connects to the log that an address names: `file:PATH`, `memory:` or `memory:NAME`, with the
 /// options of [`Config`].
