@@ -1,8 +1,16 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # Where things are
+//!
+//! Delays, budgets, leases, buffers and batches that nobody sets stand in one table:
+//! [`defaults`]. What a topic promises is in [`capability`], what wraps every attempt in
+//! [`layer`], what a backend implements in [`driver`]. Code that uses annals is tested with
+//! `Memory` (feature `embedded`, on by default) and with the doubles in `mock` (feature `mock`).
 
 mod registry;
 
 pub use annals_core::*;
+/// The embedded log, with builders besides URLs; and a log in memory for tests.
 #[cfg(feature = "embedded")]
 pub use annals_embedded::{self as embedded, Memory};
 pub use registry::Registry;

@@ -1,4 +1,24 @@
-//! The words, the contract and the users' handles of annals.
+//! The words, the contract and the users' handles of annals, one event log for Rust services.
+//!
+//! Applications depend on the crate `annals`, which re-exports all of this and knows the backends.
+//!
+//! | to | start at |
+//! | --- | --- |
+//! | open a topic | [`Bus::topic`], [`OpenTopic`] |
+//! | store records durably | [`Topic::append`]; one by one from many tasks: [`Topic::appender`] |
+//! | read a range in order, or for ever | [`Topic::replay`], [`Topic::follow`]; where: [`Start`], [`Until`], [`Cursor`] |
+//! | share work in a group | [`Topic::subscribe`], [`Subscription::run`]; what failed too often: [`letters`] |
+//! | write and read events of a type of one's own | [`Topic::typed`], [`Event`] |
+//! | know what a topic promises, or insist on it | [`Topic::capabilities`], [`capability`], [`Need`] |
+//! | know what went wrong, and what it left behind | [`Error`], [`AppendError`], [`Outcome`] |
+//! | know what holds when nobody says otherwise | [`defaults`]: one table |
+//! | limit or trace every attempt | [`layer`] |
+//! | test code that uses annals | `mock` (feature `mock`), [`Clock`]; the embedded log's `Memory` |
+//! | write a backend | [`driver`], which begins with the rules |
+//!
+//! Builders are futures: set options, then await; nothing happens before the first poll. Handles
+//! are `Send` and `Sync`; [`Bus`], [`Topic`], [`Appender`] and [`Clock`] are cheap to clone. Bytes are counted in bytes, time in
+//! [`Duration`](std::time::Duration)s and in [`Timestamp`]s of whole milliseconds, UTC.
 
 pub mod address;
 mod append;
