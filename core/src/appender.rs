@@ -41,8 +41,14 @@ impl Topic {
 /// Opens an [`Appender`]: `topic.appender().linger(Duration::ZERO).await?`. Defaults stand in
 /// [`defaults`].
 ///
+/// Nothing happens before the first poll, and nothing is sent before the first record. Times go by
+/// the bus's clock.
+///
 /// # Errors
 /// `Config` for a bound of zero, or outside of a tokio runtime.
+///
+/// # Cancel safety
+/// Dropping it has no effect.
 #[derive(Debug)]
 #[must_use = "an appender is opened by awaiting this"]
 pub struct OpenAppender(Pending<Opening, Result<Appender>>);

@@ -34,7 +34,8 @@ fn next_batch_id() -> u128 {
         | u128::from(NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Records that are appended in one call, of any number: core splits to a service's limits.
+/// Records that are appended in one call, of any number up to `u32::MAX`: core splits to a
+/// service's limits.
 ///
 /// Made from a record, an array, a vector or any iterator of records. A part of it
 /// ([`select`](Batch::select)) keeps the submissions of its records.

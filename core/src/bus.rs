@@ -11,6 +11,9 @@ use crate::name::TopicName;
 use crate::topic::OpenTopic;
 
 /// A connection to a backend. Cheap to clone; clones are the same connection.
+///
+/// Made by `annals::connect(url)`, or from a backend's own builder with [`new`](Bus::new).
+/// Dropping the last clone ends the connection without waiting; [`close`](Bus::close) waits.
 #[derive(Clone, Debug)]
 pub struct Bus {
     pub(crate) backend: Arc<dyn Backend>,
@@ -18,7 +21,7 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// A bus over `backend` (also an `Arc<dyn Backend>`).
+    /// A bus over `backend` (also an `Arc<dyn Backend>`), by the system's clock. Nothing is sent.
     pub fn new(backend: impl Backend) -> Self {
         Self {
             backend: Arc::new(backend),
@@ -52,7 +55,8 @@ impl Bus {
         &self.clock
     }
 
-    /// Opens a topic; see [`OpenTopic`].
+    /// Opens a topic; see [`OpenTopic`]. Nothing is asked before it is awaited, a bad name
+    /// included.
     pub fn topic(&self, name: impl AsRef<str>) -> OpenTopic {
         OpenTopic::new(self.clone(), TopicName::new(name))
     }
@@ -60,7 +64,11 @@ impl Bus {
     /// All topics, by name.
     ///
     /// # Errors
-    /// `Unsupported` where the backend has no administration.
+    /// `Unsupported` where the backend has no administration; else what the service says. It is
+    /// not tried again.
+    ///
+    /// # Cancel safety
+    /// Dropping it has no effect.
     pub async fn topics(&self) -> Result<Vec<TopicName>> {
         self.admin()?
             .topics()
@@ -68,7 +76,7 @@ impl Bus {
             .map_err(|e| e.during(Operation::Admin).by(self.scheme()))
     }
 
-    /// The administration of topics and groups.
+    /// The administration of topics and groups. Its calls are single attempts, not tried again.
     ///
     /// # Errors
     /// `Unsupported` where the backend has none.
@@ -83,7 +91,11 @@ impl Bus {
     }
 
     /// Ends the connection for all clones within `grace`: accepted appends get their outcomes,
-    /// later calls are `Closed`.
+    /// later calls are `Closed`. Close appenders and subscriptions first: what waits in them is
+    /// not the backend's yet.
+    ///
+    /// # Errors
+    /// `Timeout` when it did not end within `grace`.
     ///
     /// # Cancel safety
     /// Dropping it leaves the connection closing; call it again to wait.

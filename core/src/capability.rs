@@ -339,7 +339,8 @@ pub struct AppendCapabilities {
     pub dedupe: Claim<Dedupe>,
     /// For how long the same [`Submission`](crate::Submission) by this client is recognised.
     pub resubmit: Claim<Option<Duration>>,
-    /// How many appends may be under way at once with their order fixed at their first poll.
+    /// How many appends may be under way at once with their order fixed at their first poll; at
+    /// least 1, which says that they have to be made one after another.
     pub in_flight: u32,
     /// What becomes of an append that no group would see.
     pub no_group: Claim<NoGroup>,
@@ -358,7 +359,7 @@ pub struct GroupCapabilities {
     pub hold: Claim<Option<Hold>>,
     /// What is counted of a record's deliveries.
     pub attempts: Claim<Attempts>,
-    /// Whether a member that was replaced can still settle anything.
+    /// Whether a member that was replaced can settle nothing any more.
     pub fenced: Claim<bool>,
     /// After how long without members the service forgets a group.
     pub forgotten_after: Claim<Option<Duration>>,
@@ -366,7 +367,8 @@ pub struct GroupCapabilities {
     pub share_reads: Claim<bool>,
 }
 
-/// Limits, after encoding. `None`: no limit but memory.
+/// Limits, counted after encoding. A record over one is `TooLarge`, and so is a batch that has to
+/// go whole; any other batch is split. `None`: no limit but memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Limits {
     /// Bytes of one record as the service counts them.
@@ -395,10 +397,23 @@ impl Limits {
     };
 }
 
-/// What a backend promises for a topic as it is configured now.
+/// What a backend promises for a topic as it is configured now: a snapshot, taken when the topic
+/// is opened.
 ///
 /// Over-asking fails: a [`Need`] that is not met is an error at open, and nothing degrades.
 /// Promising less than is true is legal; promising more is what the conformance suite is for.
+///
+/// # Examples
+/// ```
+/// use annals_core::capability::{Capabilities, Dedupe, Order};
+/// # let topic_capabilities = Capabilities { order: Order::Total.into(), ..Capabilities::none() };
+/// let has: &Capabilities = &topic_capabilities; // topic.capabilities()
+/// assert!(has.orders_keys());
+/// assert!(has.append.dedupe.is(&Dedupe::None)); // so a retry of what is unknown may repeat it
+/// for (name, value) in has.rows() {
+///     println!("{name}: {value}");
+/// }
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Capabilities {
     /// How much can be read again.
@@ -487,7 +502,8 @@ impl Capabilities {
         self.order.known().is_some_and(|order| *order >= Order::Key)
     }
 
-    /// Which of `needs` are not met, each with the reason.
+    /// Which of `needs` are not met, each with the reason; empty when all are. A promise that is
+    /// [`Unverified`](Claim::Unverified) meets none.
     pub fn missing(&self, needs: &[Need]) -> Vec<(Need, String)> {
         needs
             .iter()

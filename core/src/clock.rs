@@ -70,7 +70,8 @@ impl Clock {
         }
     }
 
-    /// Waits. On a moved clock until it has been moved that far.
+    /// Waits. On a moved clock until it has been moved that far; on the others at least that long,
+    /// to tokio's millisecond, in a tokio runtime with time enabled.
     ///
     /// # Cancel safety
     /// Dropping it stops waiting and has no other effect.

@@ -47,6 +47,9 @@
 //!     repeated and null headers, empty and binary keys either survive or are `Unsupported` with no
 //!     effect.
 //! 11. Blocking work never runs on an async worker; what is buffered is bounded by bytes.
+//! 12. Every call may be dropped at any poll, and the handle goes on working. Where its docs say
+//!     nothing else, a call that only asks then has no effect, and one that changes something may
+//!     have had its effect, now or later, or have none.
 
 mod admin;
 mod budget;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
-/// The longest name of a topic or group, in characters. Chosen under what every service takes
+/// The longest name of a topic or group, in bytes, which are its characters. Chosen under what every service takes
 /// (Kafka 249, Kinesis 128, SQS 80 for the joined name of topic and group, which its backend
 /// checks itself).
 pub const MAX_NAME: usize = 128;

@@ -182,6 +182,7 @@ impl fmt::Debug for Position {
     }
 }
 
+/// What [`Display`](fmt::Display) does not write is `Decode`.
 impl FromStr for Position {
     type Err = Error;
 

@@ -122,6 +122,10 @@ impl fmt::Debug for Value {
 /// What the application writes: a value and, where it wants them, a key, an id, headers and a
 /// timestamp.
 ///
+/// What a topic takes (bytes of a record and of a key, headers) its capability
+/// [`limits`](crate::capability::Limits) says; it is checked when the record is appended. Cloning
+/// shares key, value and id, and copies headers.
+///
 /// ```
 /// use annals_core::Record;
 /// let placed = Record::new("placed").key("order-17").header("trace", "4bf92f35");
@@ -174,14 +178,16 @@ impl Record {
         self
     }
 
-    /// [`Record::id`] when there is one.
+    /// [`Record::id`] when there is one; else the record has none, whatever was set before.
     #[must_use]
     pub fn maybe_id(mut self, id: Option<impl Into<Key>>) -> Self {
         self.id = id.map(|id| id.into().into_bytes());
         self
     }
 
-    /// Adds a header at the end; names may repeat, values may be null.
+    /// Adds a header at the end; names may repeat, values may be null. With a name over
+    /// [`MAX_HEADER_NAME`](crate::headers::MAX_HEADER_NAME) bytes, or a value over 4 GiB, the
+    /// append is `TooLarge`.
     #[must_use]
     pub fn header(mut self, name: impl AsRef<str>, value: impl Into<Value>) -> Self {
         let value = value.into();

@@ -169,7 +169,7 @@ impl Recorded {
         self.value == ABSENT
     }
 
-    /// The headers, in the order in which they were written.
+    /// The headers, in the order in which they were written, taken apart as they are asked for.
     pub fn headers(&self) -> HeaderIter<'_> {
         HeaderIter::over(self.part(self.headers).unwrap_or_default())
     }
@@ -203,7 +203,7 @@ impl Recorded {
         self.stored_at
     }
 
-    /// The value read as JSON.
+    /// The value read as JSON. A tombstone is none.
     ///
     /// # Errors
     /// `Decode`, naming the position, never the payload.
@@ -226,7 +226,8 @@ impl Recorded {
         })
     }
 
-    /// The bytes of key, value, id and headers.
+    /// The bytes of key, value, id and encoded headers, as [`Record::len_bytes`] counts them: what
+    /// buffers count.
     #[inline]
     pub fn len_bytes(&self) -> usize {
         let len = |span: Span| (span.end - span.start) as usize;

@@ -48,7 +48,7 @@ impl Timestamp {
         Self(self.0.saturating_sub(millis(earlier)))
     }
 
-    /// How long after `earlier` this is; zero when it is not after it.
+    /// How long after `earlier` this is, in whole milliseconds; zero when it is not after it.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -72,6 +72,7 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
+/// A moment that the system's clock cannot say is the Unix epoch.
 impl From<Timestamp> for SystemTime {
     fn from(time: Timestamp) -> Self {
         let span = Duration::from_millis(time.0.unsigned_abs());
@@ -102,7 +103,8 @@ impl fmt::Debug for Timestamp {
 }
 
 /// Reads what [`Display`](fmt::Display) writes, RFC 3339 with any offset, or whole milliseconds
-/// since the epoch.
+/// since the epoch. What is finer than a millisecond is cut down to the one before. Anything else
+/// is `Config`.
 impl FromStr for Timestamp {
     type Err = Error;
 

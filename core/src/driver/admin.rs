@@ -70,6 +70,13 @@ pub struct GroupStatus {
 }
 
 /// Topics and groups as things.
+///
+/// Names come in order. Calls are single attempts; core does not try them again.
+///
+/// # Cancel safety
+/// Dropped, what asks (`describe`, `topics`, `groups`, `lag`, `group_lag`) has no effect; what
+/// makes or deletes may have done so, and says `false`, `AlreadyExists` or `NotFound` when it is
+/// called again.
 #[async_trait]
 pub trait Admin: fmt::Debug + Send + Sync + 'static {
     /// Makes a topic. `true`: made now; `false`: it was there and is as asked. `AlreadyExists`
@@ -95,7 +102,7 @@ pub trait Admin: fmt::Debug + Send + Sync + 'static {
     /// Deletes a group with its commits; `NotFound`; `Blocked` while a member is in it.
     async fn delete_group(&self, topic: &TopicName, group: &Group) -> Result<()>;
 
-    /// How far `cursor` is behind the end, by partition.
+    /// How far `cursor` is behind the end, by partition; `Config` for a cursor of another topic.
     async fn lag(&self, topic: &TopicName, cursor: &Cursor) -> Result<Vec<Lag>>;
 
     /// How far a group is behind the end, by partition; `NotFound`.

@@ -211,6 +211,9 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
 }
 
 /// Settling up to a record.
+///
+/// # Cancel safety
+/// Dropped, a commit may hold or not; the same marks may be committed again.
 #[async_trait]
 pub trait Commits: fmt::Debug + Send + Sync + 'static {
     /// Stores marks, each for itself; results in the same order. A mark of an ended stay is
@@ -222,6 +225,9 @@ pub trait Commits: fmt::Debug + Send + Sync + 'static {
 }
 
 /// Settling each delivery.
+///
+/// # Cancel safety
+/// Dropped, each settlement may hold or not.
 #[async_trait]
 pub trait Settler: fmt::Debug + Send + Sync + 'static {
     /// Settles; results in the same order.
@@ -257,6 +263,10 @@ pub struct Lease {
 
 /// What a group needs where the service has none: a table with one row per partition, whose every
 /// change is conditional on what was seen.
+///
+/// # Cancel safety
+/// Dropped, a change may hold or not: the table says, when it is loaded again. A lease that was
+/// taken so is nobody's until its time has run out.
 #[async_trait]
 pub trait Leases: fmt::Debug + Send + Sync + 'static {
     /// The table; `None` when there is no such group. Creates nothing.
