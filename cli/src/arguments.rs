@@ -317,7 +317,9 @@ fn retention(text: &str) -> Result<Retention, String> {
         return Ok(Retention::Forever);
     }
     let age = parse_duration(text).map(Retention::Age);
-    age.or_else(|| parse_bytes(text).map(Retention::Bytes))
+    // A number alone could be either.
+    let size = || parse_bytes(text).filter(|_| !text.ends_with(|c: char| c.is_ascii_digit()));
+    age.or_else(|| size().map(Retention::Bytes))
         .ok_or_else(|| "write it as forever, 30d or 10GiB".to_owned())
 }
 
@@ -383,6 +385,6 @@ mod tests {
             Ok(Retention::Age(Duration::from_secs(30 * 86_400)))
         );
         assert_eq!(retention("10GiB"), Ok(Retention::Bytes(10 << 30)));
-        assert!(retention("much").is_err() && duration("10").is_err());
+        assert!(retention("much").is_err() && retention("30").is_err() && duration("10").is_err());
     }
 }
