@@ -135,7 +135,10 @@ impl Replay {
     fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Records>>> {
         let records = match ready!(self.0.poll_next(cx))? {
             Next::Records => self.0.take(),
-            Next::CaughtUp | Next::Advanced => Vec::new(),
+            Next::CaughtUp | Next::Advanced => {
+                self.0.skip_moves();
+                Vec::new()
+            }
             Next::Gap(gap) => return Poll::Ready(Err(self.gap(gap))),
             Next::End => return Poll::Ready(Ok(None)),
         };

@@ -97,6 +97,19 @@ fn text(record: &Recorded) -> String {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_batch_that_says_caught_up_leaves_no_signal_of_it_behind() {
+    let script = Script::new(Partitions::Lineage);
+    script.list(&[(0, &[], true)]);
+    script.play(0, [Act::Records(0, 1..=1), ended(0, &[(1, &[0], true)])]);
+    script.play(1, [Act::Hang]);
+    let mut follow = script.topic().await.follow(None).await.unwrap();
+    assert_eq!(follow.next_batch().await.unwrap().unwrap().len(), 1);
+    let batch = follow.next_batch().await.unwrap().unwrap();
+    assert!(batch.is_empty() && batch.caught_up());
+    assert_eq!(said(&mut follow).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_child_whose_other_parent_is_not_known_yet_is_named_only_after_a_listing() {
     // 1 split into 3 and 4 after the open, and 3 was merged with 0 into 5.
     let script = Script::new(Partitions::Lineage);

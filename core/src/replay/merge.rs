@@ -152,10 +152,15 @@ impl Merge {
         if let Some(lane) = self.speaker.take() {
             self.hear(lane);
         }
+        self.skip_moves();
+        records
+    }
+
+    /// Forgets what says no more than that the cursor moved: a batch tells by itself.
+    pub(super) fn skip_moves(&mut self) {
         while let Some(Next::CaughtUp | Next::Advanced) = self.told.front() {
             self.told.pop_front();
         }
-        records
     }
 
     /// Waits until something is next. Everything is kept in `self`, so a caller may stop polling
