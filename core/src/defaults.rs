@@ -3,6 +3,7 @@
 //! | constant | value | meaning |
 //! | --- | --- | --- |
 //! | [`READ_BUFFER`] | 4 MiB | what one replay may buffer ([`OpenReplay::buffer`](crate::OpenReplay::buffer)) |
+//! | [`LISTING_INTERVAL`] | 30 s | how often a follow looks for partitions that no ended one told of, where they split and merge |
 //! | [`IN_FLIGHT_RECORDS`], [`IN_FLIGHT_BYTES`] | 1,000, 16 MiB | what a subscription may hand out unsettled |
 //! | [`LEASE`] | 10 s | for how long a member that says nothing keeps what it holds |
 //! | [`GRACE`] | 10 s | how long a revocation, a close or the end of `run` waits for what is in flight |
@@ -29,6 +30,8 @@ use std::time::Duration;
 
 /// What one replay may buffer, in bytes.
 pub const READ_BUFFER: usize = 4 << 20;
+/// How often a follow lists partitions that split and merge.
+pub const LISTING_INTERVAL: Duration = Duration::from_secs(30);
 /// Records that a subscription may hand out unsettled.
 pub const IN_FLIGHT_RECORDS: usize = 1_000;
 /// Bytes that a subscription may hand out unsettled.
@@ -87,6 +90,7 @@ mod tests {
     fn the_table_says_what_the_constants_are() {
         let constants = [
             ("READ_BUFFER", bytes(READ_BUFFER)),
+            ("LISTING_INTERVAL", time(LISTING_INTERVAL)),
             ("IN_FLIGHT_RECORDS", count(IN_FLIGHT_RECORDS)),
             ("IN_FLIGHT_BYTES", bytes(IN_FLIGHT_BYTES)),
             ("LEASE", time(LEASE)),

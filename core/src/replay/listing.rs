@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::cursor::{Cursor, Frontier, Rest};
+use crate::defaults::LISTING_INTERVAL;
 use crate::driver::{Partition, ReadRange, Stop};
 use crate::error::{Error, ErrorKind, Result};
 use crate::position::PartitionId;
@@ -17,9 +18,6 @@ use super::heal::pause;
 use super::lane::Lane;
 use super::lineage::Lineage;
 use super::merge::{Merge, Next, Turn};
-
-/// How often a follow looks for partitions that no ended one told of.
-const LIST_EVERY: Duration = Duration::from_secs(30);
 
 /// A listing that has come, and what it was asked for.
 pub(super) struct Listed {
@@ -50,7 +48,7 @@ impl Merge {
         }
         let ready = lineage.ready();
         self.check_caught_up();
-        self.discover(LIST_EVERY);
+        self.discover();
         self.lanes_of(ready)
     }
 
@@ -159,7 +157,7 @@ impl Merge {
         match why {
             Why::Time => {
                 self.learn(&listing);
-                self.discover(LIST_EVERY);
+                self.discover();
             }
             Why::Ended(id, children) => {
                 listing.extend(children.iter().cloned());
@@ -223,9 +221,9 @@ impl Merge {
         self.list_after(Duration::ZERO, why);
     }
 
-    fn discover(&mut self, wait: Duration) {
+    fn discover(&mut self) {
         if self.grows() {
-            self.list_after(wait, Why::Time);
+            self.list_after(LISTING_INTERVAL, Why::Time);
         }
     }
 

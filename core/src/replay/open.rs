@@ -43,6 +43,10 @@ impl Topic {
     }
 
     /// Reads in order, for ever; a bound set by [`until`](OpenReplay::until) makes it end.
+    ///
+    /// Where partitions split and merge it goes on into what continues a partition once all that
+    /// this continues has ended, and finds partitions that were added within
+    /// [`LISTING_INTERVAL`](crate::defaults::LISTING_INTERVAL).
     pub fn follow(&self, start: impl Into<Start>) -> OpenReplay {
         OpenReplay::new(self.clone(), start.into(), Stop::Never)
     }
