@@ -1,5 +1,15 @@
 //! Groups of the log model, through core's handles.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stdout,
+    reason = "a test says what went wrong by panicking, and prints its seed"
+)]
+
 mod groups;
 
 use std::collections::BTreeSet;
@@ -591,7 +601,7 @@ async fn until_ends_a_run_whose_handlers_are_stopped_after_their_grace() {
 
 #[tokio::test(start_paused = true)]
 async fn six_lives_with_crashes_anywhere_are_handed_everything_and_nothing_committed_twice() {
-    let mut dice = Dice::new(0x6c6f67);
+    let mut dice = Dice::new(0x006c_6f67);
     for round in 0..8 {
         let (state, clock, process) = world().await;
         let mut values = Vec::new();

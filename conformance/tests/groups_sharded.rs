@@ -1,5 +1,15 @@
 //! Groups of the sharded model, through core's handles: leases among processes, lineage.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stdout,
+    reason = "a test says what went wrong by panicking, and prints its seed"
+)]
+
 mod groups;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -8,6 +8,8 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::missing_panics_doc,
+    clippy::print_stdout,
+    missing_docs,
     reason = "each test binary uses its part of it"
 )]
 

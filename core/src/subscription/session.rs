@@ -235,7 +235,13 @@ struct Wanting<'a>(&'a Session);
 
 impl Drop for Wanting<'_> {
     fn drop(&mut self) {
-        let mut ledger = self.0.ledger();
-        ledger.wanted = ledger.wanted.saturating_sub(1);
+        {
+            let mut ledger = self.0.ledger();
+            ledger.wanted = ledger.wanted.saturating_sub(1);
+        }
+        // A fetch that is under way would take a record that nobody waits for.
+        if matches!(self.0.settling, Settling::Each(_)) {
+            self.0.room.notify_one();
+        }
     }
 }
