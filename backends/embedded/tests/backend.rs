@@ -633,8 +633,8 @@ async fn creation_and_deletion_are_whole_whenever_the_power_goes() {
     let history = disk.history();
     let mut moments = history.moments();
     loop {
-        for seed in 0..3 {
-            let crashed = moments.after_power_loss(seed);
+        let lost = (0..3).map(|seed| moments.after_power_loss(seed));
+        for crashed in lost.chain([moments.after_kill()]) {
             let left = on(&crashed);
             let there = !left.topics().await.unwrap().is_empty();
             assert!(there || moments.at() < made || moments.at() > written);

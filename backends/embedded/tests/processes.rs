@@ -34,6 +34,7 @@ async fn plays_a_role() {
         "floods" => roles::floods(root, &word).await,
         "follows" => roles::follows(root).await,
         "reads before" => roles::reads_before(root, &word).await,
+        "fills" => roles::fills(root).await,
         "works" => roles::works(root, &word).await,
         "" => {
             let mut other = Child::start("sings", root, "");
@@ -208,6 +209,26 @@ async fn one_process_owns_a_group_and_another_takes_over_when_it_is_killed() {
     }
     assert_eq!(writer.ask("v"), "stored 7");
     assert_eq!(other.hear(), "got 7");
+}
+
+/// A disk that is full for real: the system lets no file of this process grow.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_room_a_batch_is_refused_whole_and_with_room_the_log_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut process = Child::start("fills", dir.path(), "");
+    let said = process.hear();
+    let (stored, refused) = said.split_once(": ").unwrap();
+    assert_eq!(refused, "Blocked None", "{said}");
+    let stored: usize = stored.parse().unwrap();
+    assert!((10..100).contains(&stored), "{said}");
+    // Another process sees what was acknowledged and nothing of what was refused.
+    assert_eq!(read(dir.path()).await.len(), stored);
+    assert_eq!(process.ask("room"), "200 stored");
+    let records = read(dir.path()).await;
+    assert_eq!(records.len(), 200);
+    for (n, record) in records.iter().enumerate() {
+        assert!(value(record).starts_with(&format!("{n} ")));
+    }
 }
 
 /// A process that commits holds `tail`: a reader in another process that is to end at a moment

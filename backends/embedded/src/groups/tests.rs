@@ -143,6 +143,53 @@ async fn commits_are_durable_and_work_on_a_full_disk() {
     assert!(groups.found(&other, &first(Frontier::Start)).await.unwrap());
 }
 
+/// Taking, committing, renewing and releasing, cut short anywhere.
+#[tokio::test]
+async fn a_cursor_is_whole_at_any_crash_point() {
+    let disk = FaultyDisk::new(Clock::system());
+    let groups = topic_on(&disk);
+    groups.found(&group(), &first(after(0))).await.unwrap();
+    disk.record();
+    let mut marks = vec![(0, 0)];
+    let mut epoch = 0;
+    for stay in 0..4 {
+        let tenancy = take(&groups, "a").await.unwrap();
+        assert!(tenancy.epoch > epoch);
+        epoch = tenancy.epoch;
+        for n in 1..6 {
+            commit(&groups, mark(tenancy, stay * 5 + n)).await.unwrap();
+            groups.renew(&group(), &[tenancy]).await.unwrap();
+            marks.push((disk.recorded(), stay * 5 + n));
+        }
+        groups.release(&group(), tenancy).await.unwrap();
+    }
+    let history = disk.history();
+    let mut moments = history.moments();
+    loop {
+        let committed = marks.iter().rfind(|(m, _)| *m <= moments.at()).unwrap().1;
+        let lost = (0..6).map(|seed| moments.after_power_loss(seed));
+        for left in lost.chain([moments.after_kill()]) {
+            let next = topic_on(&left);
+            let row = row(&next).await;
+            assert_eq!(row.owner, None, "its process is gone");
+            // At what was acknowledged, or at what was being committed.
+            assert!(
+                row.at == after(committed) || row.at == after(committed + 1),
+                "{:?} after {committed}",
+                row.at
+            );
+            let tenancy = take(&next, "b").await.unwrap();
+            commit(&next, mark(tenancy, 90)).await.unwrap();
+            let again = topic_on(&left.after_power_loss(9));
+            assert_eq!(self::row(&again).await.at, after(90));
+        }
+        if !moments.step() {
+            break;
+        }
+    }
+    assert!(history.len() > 40, "{}", history.len());
+}
+
 #[tokio::test]
 async fn groups_are_made_and_deleted_whole_whenever_the_power_goes() {
     let disk = FaultyDisk::new(Clock::system());
@@ -158,8 +205,9 @@ async fn groups_are_made_and_deleted_whole_whenever_the_power_goes() {
     let history = disk.history();
     let mut moments = history.moments();
     loop {
-        for seed in 0..8 {
-            let left = topic_on(&moments.after_power_loss(seed));
+        let lost = (0..8).map(|seed| moments.after_power_loss(seed));
+        for left in lost.chain([moments.after_kill()]) {
+            let left = topic_on(&left);
             let found = left.load(&group()).await.unwrap();
             if let Some(rows) = &found {
                 assert_eq!(rows[0].at, after(4));

@@ -120,6 +120,7 @@ pub(super) fn recover(place: &Place) -> Result<Recovered> {
     let topic = Topic::assemble(place, None)?;
     let fail = |e| topic.io("opening the topic for appending", e);
     drop_unborn(&topic, tail.as_ref())?;
+    drop_leftovers(&topic)?;
 
     let segment = {
         let segments = topic.read_segments();
@@ -163,8 +164,11 @@ pub(super) fn recover(place: &Place) -> Result<Recovered> {
             // A sync that failed may have marked them clean: written again, they reach the disk.
             rewrite(&*file, from, found.end).map_err(fail)?;
         }
-        file.sync_data().map_err(fail)?;
     }
+    // The writer may have been killed while it began this segment: neither its header nor its
+    // entry need be durable, and what is appended to it now would not be either.
+    file.sync_data().map_err(fail)?;
+    disk.sync_dir(&dir).map_err(fail)?;
     segment.share(&file);
     let mut chain = found.chain;
     // A reader may have ended at a moment behind the last record.
@@ -229,6 +233,25 @@ fn drop_unborn(topic: &Topic, tail: Option<&Tail>) -> Result<()> {
         }
         topic.disk.remove(&path).map_err(fail)?;
         topic.disk.sync_dir(&topic.dir).map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// Removes what is left of segments that retention had removed, behind a hole that a crash made.
+fn drop_leftovers(topic: &Topic) -> Result<()> {
+    let fail = |e| topic.io("opening the topic for appending", e);
+    let oldest = topic.read_segments().keys().next().copied();
+    for entry in topic.disk.list(&topic.dir).map_err(fail)? {
+        // The index of a segment may have come back alone.
+        let name = entry.name.replace(".idx", ".seg");
+        if super::segment::first_in_name(&name)
+            .is_some_and(|first| oldest.is_some_and(|oldest| first < oldest))
+        {
+            topic
+                .disk
+                .remove(&topic.dir.join(&entry.name))
+                .map_err(fail)?;
+        }
     }
     Ok(())
 }

@@ -526,17 +526,25 @@ fn load(
         }
     }
     let mut before: Option<&SegmentHeader> = None;
+    let mut oldest = None;
     for segment in segments.values() {
         let header = &segment.header;
         let missing = match before {
             Some(before) => header.previous != before.first || header.topic != before.topic,
             None => header.first > earliest,
         };
-        if missing {
+        if missing && before.is_some() && header.first <= earliest {
+            // A crash brought some of the segments back that retention had removed: none of what
+            // they hold is kept. The next opening for writing removes them.
+            oldest = Some(header.first);
+        } else if missing {
             let hole = before.map_or(earliest, |before| before.first);
             return Err(corrupt(name, hole, "a segment is missing after the one"));
         }
         before = Some(header);
+    }
+    if let Some(oldest) = oldest {
+        segments = segments.split_off(&oldest);
     }
     Ok(segments)
 }

@@ -26,7 +26,10 @@ pub(crate) struct Child {
 impl Child {
     /// Starts `role` on the log in `root`; `word` is the role's own.
     pub(crate) fn start(role: &str, root: &Path, word: &str) -> Self {
-        let mut process = Command::new(std::env::current_exe().unwrap())
+        // A file that grows over the limit is an error to the process, no signal that ends it.
+        let mut process = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
+            .arg(std::env::current_exe().unwrap())
             .args(["plays_a_role", "--exact", "--nocapture", "--test-threads=1"])
             .env(ROLE, role)
             .env(ROOT, root)

@@ -4,15 +4,24 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use annals_core::{Bus, ErrorKind, Record, Signal, Start, Timestamp, Topic, Until};
-use annals_embedded::Builder;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use annals_core::driver::{Admin, AppendOptions, Backend, TopicSpec};
+use annals_core::{
+    Bus, ErrorKind, Outcome, Record, Signal, Start, Timestamp, Topic, TopicName, Until,
+};
+use annals_embedded::{Builder, Embedded};
 
 use super::child::MARK;
 
 pub(crate) const TOPIC: &str = "orders";
 
+fn log(root: &Path) -> Embedded {
+    Builder::directory(root).segment(64 << 10).build().unwrap()
+}
+
 pub(crate) fn bus(root: &Path) -> Bus {
-    Bus::new(Builder::directory(root).segment(64 << 10).build().unwrap())
+    Bus::new(log(root))
 }
 
 pub(crate) fn say(line: impl std::fmt::Display) {
@@ -52,6 +61,48 @@ pub(crate) async fn appends(root: &Path) {
             Ok(at) => say(format_args!("stored {}", at.number_u64().unwrap())),
             Err(e) => say(format_args!("{:?}: {e}", e.kind())),
         }
+    }
+}
+
+/// Appends batches of two until no file may grow any more; goes on when it is told to, with room.
+pub(crate) async fn fills(root: &Path) {
+    let log = log(root);
+    let topic = TopicName::new(TOPIC).unwrap();
+    log.create(&topic, &TopicSpec::default()).await.unwrap();
+    let before = getrlimit(Resource::Fsize);
+    let grow_to = |bytes| {
+        let limit = Rlimit {
+            current: bytes,
+            ..before
+        };
+        setrlimit(Resource::Fsize, limit).unwrap();
+    };
+    grow_to(Some(30_000));
+    let mut next = 0;
+    for _ in 0..3 {
+        loop {
+            let batch = [0, 1].map(|i| Record::new(format!("{} {:x>500}", next + i, "")));
+            let options = AppendOptions::default();
+            // One attempt: a topic's own append would wait for room.
+            let report = log.append(&topic, &batch.into(), &options).await.unwrap();
+            match report.outcomes() {
+                [Outcome::Stored(_), Outcome::Stored(last)] => {
+                    assert_eq!(last.position.unwrap().number_u64(), Some(next + 1));
+                    next += 2;
+                }
+                [Outcome::Rejected(e), Outcome::Rejected(_)] => {
+                    say(format_args!("{next}: {:?} {:?}", e.kind(), e.effect()));
+                    break;
+                }
+                other => panic!("{other:?}"),
+            }
+            if next == 200 {
+                say("200 stored");
+                return;
+            }
+        }
+        assert_eq!(hear().as_deref(), Some("room"));
+        grow_to(before.current);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Every crash point of a small history: killed, and without power.
 
 use super::*;
-use crate::disk::FaultyDisk;
+use crate::disk::{Call, FaultyDisk};
 
 /// Checks what a disk holds after a crash: all that was acknowledged, in order, nothing made up,
 /// and batches whole; and that it can be gone on with.
@@ -88,6 +88,109 @@ fn nothing_acknowledged_is_lost_at_any_crash_point() {
     }
 }
 
+/// What a trimmed log holds after a crash: nothing from `mark` on is missing, and nothing below
+/// what had been trimmed durably, `trimmed`, comes back.
+fn judge_trimmed(disk: &FaultyDisk, offered: &[String], bounds: [usize; 3], what: &str) {
+    let [acknowledged, trimmed, mark] = bounds;
+    let here = place(disk.clone(), TINY);
+    let opened = Topic::open(&here).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let mut writer = Writer::open(&here).unwrap_or_else(|e| panic!("{what}: {e}"));
+    for topic in [&opened, writer.topic()] {
+        let earliest = usize::try_from(topic.reread_earliest().unwrap()).unwrap();
+        assert!((trimmed..=mark).contains(&earliest), "{what}: {earliest}");
+        let mut scan = Scan::new(Arc::clone(topic), 0, StopAt::Never);
+        let mut read = Vec::new();
+        loop {
+            match scan
+                .fetch(ROOM, &mut read)
+                .unwrap_or_else(|e| panic!("{what}: {e}"))
+            {
+                Fetch::Gap { from, to } => assert_eq!((from, to), (0, earliest as u64), "{what}"),
+                Fetch::CaughtUp => break,
+                _ => {}
+            }
+        }
+        let read = values(&read);
+        assert_eq!(read[..], offered[earliest..earliest + read.len()], "{what}");
+        assert!(earliest + read.len() >= acknowledged, "{what}");
+    }
+    // What the crash left of removed segments is removed, but the one that holds the mark.
+    let earliest = writer.topic().end().earliest;
+    let firsts: Vec<u64> = writer.topic().read_segments().keys().copied().collect();
+    assert!(
+        firsts.iter().filter(|first| **first < earliest).count() <= 1,
+        "{what}: {firsts:?}"
+    );
+    let segments = disk.list(writer.topic().dir()).unwrap();
+    let segments = segments.iter().filter(|e| e.name.contains(".seg")).count();
+    assert_eq!(segments, firsts.len(), "{what}");
+    put(&mut writer, "next");
+    writer.close().unwrap();
+    drop(writer);
+    assert_eq!(
+        values(&all(Writer::open(&here).unwrap().topic()))
+            .last()
+            .unwrap(),
+        "next"
+    );
+}
+
+/// Sealing, trimming at the close, the low-water mark and the removal of segments.
+#[test]
+fn trimmed_and_closed_logs_are_whole_at_any_crash_point() {
+    for run in 0..2 {
+        let mut seed = Seed(run + 71);
+        let disk = FaultyDisk::new(clock());
+        let here = place(disk.clone(), TINY);
+        let mut writer = made(&here, Dedupe::Off);
+        disk.record();
+        let mut offered = Vec::new();
+        // When how many were acknowledged, and which marks were asked for and granted.
+        let mut marks = vec![(0, [0, 0, 0])];
+        let mut bounds = [0, 0, 0];
+        for step in 0..16 {
+            if step % 5 == 4 {
+                writer.close().unwrap();
+                writer = Writer::open(&here).unwrap();
+            }
+            if step % 4 == 3 {
+                let to = offered.len() - seed.below(4);
+                bounds[2] = bounds[2].max(to);
+                marks.push((disk.recorded(), bounds));
+                writer.topic().trim(to as u64).unwrap();
+                bounds[1] = bounds[2];
+            } else {
+                for _ in 0..=seed.below(3) {
+                    let len = 1 + seed.below(2500);
+                    offered.push(format!("{:0>len$}", offered.len()));
+                    put(&mut writer, offered.last().unwrap());
+                }
+                bounds[0] = offered.len();
+            }
+            marks.push((disk.recorded(), bounds));
+        }
+        writer.close().unwrap();
+        offered.push("next".to_owned());
+        let history = disk.history();
+        let mut moments = history.moments();
+        loop {
+            let at = moments.at();
+            let bounds = marks.iter().rfind(|(m, _)| *m <= at).unwrap().1;
+            let what = format!("run {run}, killed at {at}");
+            judge_trimmed(&moments.after_kill(), &offered, bounds, &what);
+            for loss in 0..3 {
+                let what = format!("run {run}, power lost at {at} ({loss})");
+                let disk = moments.after_power_loss(seed.next());
+                judge_trimmed(&disk, &offered, bounds, &what);
+            }
+            if !moments.step() {
+                break;
+            }
+        }
+        assert!(bounds[2] > 10 && disk.faults().calls(Call::Remove) > 3);
+    }
+}
+
 /// The recovery itself is cut short, again and again.
 #[test]
 fn nothing_acknowledged_is_lost_by_a_crash_in_recovery() {
@@ -111,12 +214,10 @@ fn nothing_acknowledged_is_lost_by_a_crash_in_recovery() {
             let mut cuts = inner.moments();
             loop {
                 judge(&cuts.after_kill(), &offered, known, "killed in recovery");
-                judge(
-                    &cuts.after_power_loss(5),
-                    &offered,
-                    0,
-                    "power lost in recovery",
-                );
+                for seed in 0..3 {
+                    let lost = cuts.after_power_loss(seed);
+                    judge(&lost, &offered, known, "power lost in recovery");
+                }
                 if !cuts.step() {
                     break;
                 }
