@@ -6,6 +6,7 @@ pub mod encode;
 pub mod frame;
 mod keys;
 pub mod options;
+mod presence;
 pub mod queue;
 pub mod read;
 mod recover;

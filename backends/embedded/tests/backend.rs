@@ -691,6 +691,27 @@ async fn a_full_disk_is_blocked_and_a_failed_sync_closes_the_log() {
     stored(&log, "d").await;
 }
 
+/// Also those of another process, for which a topic of the same name is not the same topic.
+#[tokio::test]
+async fn a_topic_made_anew_ends_the_followers_of_the_old_one() {
+    let (disk, _clock) = faulty();
+    let (one, two) = (on(&disk), on(&disk));
+    one.create(&topic(), &spec()).await.unwrap();
+    stored(&one, "a").await;
+    let mut follow = open(&two, Start::Beginning, Stop::Never)
+        .await
+        .unwrap()
+        .reader;
+    let mut seen = Vec::new();
+    while follow.fetch(ROOM, &mut seen).await.unwrap() != Fetched::CaughtUp {}
+    one.delete(&topic()).await.unwrap();
+    one.create(&topic(), &spec()).await.unwrap();
+    stored(&one, "b").await;
+    let ended = tokio::time::timeout(GRACE, follow.fetch(ROOM, &mut seen)).await;
+    assert_eq!(kind(ended.unwrap()), ErrorKind::NotFound);
+    assert_eq!(values(&seen), ["a"]);
+}
+
 #[tokio::test]
 async fn a_deleted_topic_ends_its_followers() {
     let (disk, _clock) = faulty();

@@ -78,13 +78,7 @@ impl Waiter {
         };
         if timed_out {
             let topic = Arc::clone(&self.topic);
-            let there = blocking(move || match topic.disk().list(topic.dir()) {
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
-                Err(e) => Err(of_io("looking for the topic", e)),
-                Ok(_) => Ok(true),
-            })
-            .await?;
-            if !there {
+            if !blocking(move || topic.is_there()).await? {
                 return Err(Error::not_found(
                     "the topic was deleted while it was being read",
                 ));
