@@ -42,6 +42,11 @@ const MAX_RECORDS: u64 = 500_000;
 /// directory share it, so they do not shut each other out; `close` on one ends only that one while
 /// there are others.
 ///
+/// Log time is the machine's clock, and never goes back in a topic. A reading that ends at a
+/// moment has waited for every append stamped before it. In the writer's process no later append
+/// is stamped before that moment, whatever becomes of the clock; where another process writes, the
+/// reading trusts that the clock is not set back behind the moment afterwards.
+///
 /// Network file systems are not supported, nor are copies of the directory made while it is
 /// written to.
 ///

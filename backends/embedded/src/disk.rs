@@ -79,7 +79,7 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     fn hold(&self) -> io::Result<()>;
     /// Ends [`hold`](Self::hold).
     fn free(&self) -> io::Result<()>;
-    /// Whether another opening holds the file. Needs no right to write to it.
+    /// Whether another opening holds the file, a [`lock`](Disk::lock) on it included. Needs no right to write to it.
     fn is_held(&self) -> io::Result<bool>;
 }
 

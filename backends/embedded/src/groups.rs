@@ -231,13 +231,19 @@ impl Shared {
         let Some(mut row) = self.read(group)? else {
             return Ok(None);
         };
-        // An owner whose process is gone owns nothing. Where the lock cannot be tried (a
-        // directory that may only be read) the row is the best knowledge there is.
-        if row.owner.is_some()
-            && let Ok(Ok(free)) = self.disk.lock(&self.dir(group).join("lock"), &self.owner)
-        {
-            drop(free);
-            row.owner = None;
+        // An owner whose process is gone owns nothing. Looking takes no lock, so it keeps nobody
+        // from taking the group, and a directory that may only be read is enough.
+        if row.owner.is_some() {
+            let lock = self
+                .disk
+                .open(&self.dir(group).join("lock"), OpenMode::Read);
+            match lock.and_then(|lock| lock.is_held()) {
+                Ok(true) => {}
+                Ok(false) => row.owner = None,
+                // No lock file: nobody has ever held it, or not since the power was lost.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => row.owner = None,
+                Err(e) => return Err(of_io("looking for a group's owner", e)),
+            }
         }
         Ok(Some(row))
     }

@@ -473,7 +473,9 @@ impl DiskFile for MemoryFile {
 
     fn is_held(&self) -> io::Result<bool> {
         let holder = self.inode.holder.load(Ordering::SeqCst);
-        Ok(holder != 0 && holder != self.opening)
+        let locked = self.inode.owner.lock();
+        let locked = locked.unwrap_or_else(PoisonError::into_inner).is_some();
+        Ok(locked || (holder != 0 && holder != self.opening))
     }
 }
 

@@ -73,7 +73,10 @@ fn behaves(disk: &dyn Disk, root: &Path) {
     let held = disk.lock(&lock, "pid 7").unwrap().unwrap();
     let refused = disk.lock(&lock, "pid 8").unwrap().unwrap_err();
     assert_eq!(refused.owner, "pid 7");
+    let look = disk.open(&lock, OpenMode::Read).unwrap();
+    assert!(look.is_held().unwrap());
     drop(held);
+    assert!(!look.is_held().unwrap());
     let held = disk.lock(&lock, "me").unwrap().unwrap();
     let refused = disk.lock(&lock, "pid 8").unwrap().unwrap_err();
     assert_eq!(refused.owner, "me");
