@@ -246,6 +246,8 @@ impl Topic {
             .values()
             .zip(segments.values().skip(1))
             .map(|(segment, behind)| target(segment, Some(behind), &end))
+            // One whose successor was begun just now, and is not yet the end, still grows.
+            .filter(|target| target.sealed.is_some())
             .rev()
             .collect()
     }

@@ -196,9 +196,8 @@ impl Topic {
         };
         let start = Slot::open(&*place.disk, &dir.join("start"), mode)
             .map_err(|e| Self::absent(place, e))?;
-        let value = start.read().map_err(|e| Self::absent(place, e))?;
-        let earliest = low_water(value.as_deref());
-        let segments = load(&*place.disk, &dir, &place.name, &Segments::new(), earliest)?;
+        let (segments, earliest) =
+            load_kept(&*place.disk, &dir, &place.name, &Segments::new(), &start)?;
         let Some((_, first)) = segments.first_key_value() else {
             return Err(corrupt(&place.name, earliest, "the topic has no segment"));
         };
@@ -421,9 +420,10 @@ impl Topic {
 
     /// Lists the directory again, for segments that another process made or removed.
     pub(super) fn reload(&self) -> Result<()> {
-        let earliest = self.reread_earliest()?;
         let known = self.read_segments().clone();
-        let segments = load(&*self.disk, &self.dir, &self.name, &known, earliest)?;
+        let (segments, earliest) =
+            load_kept(&*self.disk, &self.dir, &self.name, &known, &self.start)?;
+        self.raise(earliest);
         self.keys.retain(|first| segments.contains_key(&first));
         *self
             .segments
@@ -477,6 +477,34 @@ pub(super) fn corrupt(name: &TopicName, position: u64, what: &str) -> Error {
 
 fn low_water(value: Option<&[u8]>) -> u64 {
     value.map_or(0, |bytes| super::frame::u64_at(bytes, 0))
+}
+
+/// [`load`] beside a writer whose retention goes on: what seems to be missing may have been
+/// removed since the low-water mark was read, and then the mark has moved. Returns the mark too.
+fn load_kept(
+    disk: &dyn Disk,
+    dir: &Path,
+    name: &TopicName,
+    known: &Segments,
+    start: &Slot,
+) -> Result<(Segments, u64)> {
+    let mark = || match start.read() {
+        Ok(value) => Ok(low_water(value.as_deref())),
+        Err(e) => Err(of_io("reading start", e).on_topic(name)),
+    };
+    let mut earliest = mark()?;
+    loop {
+        let loaded = load(disk, dir, name, known, earliest);
+        let missing = match &loaded {
+            Ok(segments) => segments.is_empty(),
+            Err(e) => e.kind() == ErrorKind::Corrupt,
+        };
+        let now = if missing { mark()? } else { earliest };
+        if now == earliest {
+            return loaded.map(|segments| (segments, earliest));
+        }
+        earliest = now;
+    }
 }
 
 /// Reads the headers of all segments (those of `known` are not read again) and checks that none
