@@ -126,7 +126,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// Makes one attempt to store `batch`, which core has cut to the limits.
     ///
-    /// `Err`: nothing was stored. `Ok`: one outcome per record, in order.
+    /// `Err`: nothing was stored. `Ok`: one outcome per record, in order. An empty batch asks
+    /// whether this process may append: `Denied` where it may not, else an empty report.
     ///
     /// # Cancel safety
     /// Dropped before its first poll it has no effect; dropped later, each record may be stored.

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use annals_core::{Recorded, Start, Timestamp};
+use annals_core::{ErrorKind, Recorded, Start, Timestamp};
 use child::{Child, ROLE, ROOT, WORD};
 use roles::{TOPIC, bus};
 
@@ -91,6 +91,38 @@ async fn one_process_writes_and_the_next_goes_on_when_it_is_killed() {
         read.iter().map(value).collect::<Vec<_>>(),
         ["a", "b", "c", "d"]
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_need_the_writers_process_and_that_is_told_at_the_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let first = bus(root);
+    first.topic("dead").create_if_missing().await.unwrap();
+    first.close(Duration::from_secs(5)).await.unwrap();
+    let mut writer = Child::start("appends", root, "");
+    assert_eq!(writer.ask("a"), "stored 0");
+
+    let topic = bus(root).topic(TOPIC).await.unwrap();
+    let error = topic.subscribe("g").dead_letters("dead").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    let who = format!("pid {}", writer.pid());
+    assert!(error.to_string().contains(&who), "{error}");
+    // Without letters a member needs no writer's place.
+    let member = topic.subscribe("g").await.unwrap();
+    let delivery = member.next().await.unwrap().unwrap();
+    assert_eq!(value(&delivery), "a");
+    drop(delivery);
+    member.close(Duration::from_secs(5)).await.unwrap();
+
+    writer.kill();
+    let member = topic.subscribe("g").dead_letters("dead").await.unwrap();
+    let delivery = member.next().await.unwrap().unwrap();
+    delivery.reject("bad");
+    member.close(Duration::from_secs(5)).await.unwrap();
+    let dead = topic.bus().topic("dead").await.unwrap();
+    let mut letters = dead.replay(Start::Beginning).await.unwrap();
+    assert_eq!(value(&letters.next().await.unwrap().unwrap()), "a");
 }
 
 /// What each killed writer was told is stored: where, by its name, task and number.

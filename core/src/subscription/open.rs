@@ -9,9 +9,10 @@ use super::ledger::{Ledger, Rules};
 use super::news::News;
 use super::session::Session;
 use super::{Subscription, Tasks, keep, letters, receive, settle};
+use crate::batch::Batch;
 use crate::capability::{Attempts, GroupNames, Hold};
 use crate::defaults;
-use crate::driver::{Room, Settling, SubscribeOptions};
+use crate::driver::{AppendOptions, Room, Settling, SubscribeOptions};
 use crate::error::{Effect, Error, ErrorKind, Operation, Result, Retry};
 use crate::group;
 use crate::name::{Group, TopicName};
@@ -26,7 +27,8 @@ use crate::topic::Topic;
 ///
 /// # Errors
 /// `Config` for a bad name or a bound of zero, and for
-/// [`max_attempts`](Self::max_attempts) without [`dead_letters`](Self::dead_letters);
+/// [`max_attempts`](Self::max_attempts) without [`dead_letters`](Self::dead_letters), and for
+/// dead letters where this process may not append (the embedded log has one writer);
 /// `Unsupported` for what the topic does not offer, before anything is sent; `NotFound` when the
 /// dead-letter topic is not there.
 ///
@@ -229,7 +231,7 @@ impl Opening {
             ));
         }
         match self.topic.bus().topic(&name).await {
-            Ok(topic) => Ok(Some(topic)),
+            Ok(topic) => may_append(&topic).await.map(|()| Some(topic)),
             Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::new(
                 ErrorKind::NotFound,
                 Effect::None,
@@ -305,5 +307,23 @@ impl Opening {
             open: Some(Tasks { receive, others }),
             grace: self.grace,
         })
+    }
+}
+
+/// Whether this process may append dead letters: better known now than when there is one. An
+/// empty batch tells, and stores nothing.
+async fn may_append(letters: &Topic) -> Result<()> {
+    let (backend, name) = (&letters.bus().backend, letters.name());
+    let asked = backend
+        .append(name, &Batch::new(Vec::new()), &AppendOptions::default())
+        .await;
+    match asked {
+        Err(error) if error.kind() == ErrorKind::Denied => Err(Error::config(format!(
+            "this process may not append to \"{name}\", so it could put no dead letter there: {}; subscribe where appending is allowed, or without dead_letters",
+            error.message()
+        ))
+        .with_source(error)),
+        // What can heal heals before the first letter, or is told then.
+        _ => Ok(()),
     }
 }
