@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Effect, Error, ErrorKind, Result, Retry};
 use crate::headers::{HeaderIter, Headers};
-use crate::position::Position;
+use crate::position::{PartitionId, Position};
 use crate::record::{Record, Value};
 use crate::time::Timestamp;
 
@@ -24,7 +24,11 @@ const ABSENT: Span = Span {
     end: u32::MAX,
 };
 
+/// Stands where there is no time.
+const NO_TIME: Timestamp = Timestamp::from_millis(0);
+
 impl Span {
+    #[inline]
     fn range(self) -> Option<Range<usize>> {
         (self != ABSENT).then_some(self.start as usize..self.end as usize)
     }
@@ -35,6 +39,9 @@ impl Span {
 /// It is one reference to a buffer that it shares with its neighbours, and ranges into it: no
 /// allocation per record. A record that is kept for long keeps the whole buffer (a chunk of the
 /// log) alive; [`detach`](Recorded::detach) gives it one of its own.
+// A record is moved some five times on its way to the application, and a value of more than 128
+// bytes is moved by a call: so the fields of its place lie here one by one, where three flags say
+// what is there.
 #[derive(Clone)]
 pub struct Recorded {
     buffer: Bytes,
@@ -42,9 +49,14 @@ pub struct Recorded {
     value: Span,
     id: Span,
     headers: Span,
-    position: Option<Position>,
-    timestamp: Option<Timestamp>,
-    stored_at: Option<Timestamp>,
+    partition: PartitionId,
+    number: [u64; 4],
+    timestamp: Timestamp,
+    stored_at: Timestamp,
+    sub: u32,
+    has_position: bool,
+    has_timestamp: bool,
+    has_stored_at: bool,
 }
 
 /// Where the parts of a record lie in a buffer, for [`Recorded::within`].
@@ -98,9 +110,14 @@ impl Recorded {
             value: span(parts.value)?,
             id: span(parts.id)?,
             headers: span(parts.headers)?,
-            position: parts.position,
-            timestamp: parts.timestamp,
-            stored_at: parts.stored_at,
+            partition: parts.position.map_or(PartitionId::ONLY, |p| p.partition()),
+            number: parts.position.map_or([0; 4], |p| p.number()),
+            sub: parts.position.map_or(0, |p| p.sub()),
+            timestamp: parts.timestamp.unwrap_or(NO_TIME),
+            stored_at: parts.stored_at.unwrap_or(NO_TIME),
+            has_position: parts.position.is_some(),
+            has_timestamp: parts.timestamp.is_some(),
+            has_stored_at: parts.stored_at.is_some(),
             buffer,
         })
     }
@@ -189,18 +206,19 @@ impl Recorded {
     /// Where it stands; `None` on queues, which have no places.
     #[inline]
     pub fn position(&self) -> Option<Position> {
-        self.position
+        self.has_position
+            .then(|| Position::wide(self.partition, self.number, self.sub))
     }
 
     /// The writer's timestamp, if it gave one.
     pub fn timestamp(&self) -> Option<Timestamp> {
-        self.timestamp
+        self.has_timestamp.then_some(self.timestamp)
     }
 
     /// When the log took it (log time), where the log knows (capability `log_time`).
     #[inline]
     pub fn stored_at(&self) -> Option<Timestamp> {
-        self.stored_at
+        self.has_stored_at.then_some(self.stored_at)
     }
 
     /// The value read as JSON. A tombstone is none.
@@ -211,7 +229,7 @@ impl Recorded {
         serde_json::from_slice(self.value()).map_err(|e| {
             // serde_json's text quotes the input ("invalid type: string \"…\""): its place and
             // category say enough, and nothing of the payload.
-            let place = self.position.map_or_else(String::new, |p| format!(" at {p}"));
+            let place = self.position().map_or_else(String::new, |p| format!(" at {p}"));
             Error::new(
                 ErrorKind::Decode,
                 Effect::None,
@@ -250,9 +268,9 @@ impl Recorded {
             value: put(self.value),
             id: put(self.id),
             headers: put(self.headers),
-            timestamp: self.timestamp,
-            stored_at: self.stored_at,
-            position: self.position,
+            timestamp: self.timestamp(),
+            stored_at: self.stored_at(),
+            position: self.position(),
         };
         // Only parts that overlap could outgrow the buffer that they came from; then share it.
         Self::within(buffer.freeze(), parts).unwrap_or_else(|_| self.clone())
@@ -268,7 +286,7 @@ impl Recorded {
         if let Some(key) = self.key_bytes() {
             record = record.key(key);
         }
-        if let Some(timestamp) = self.timestamp {
+        if let Some(timestamp) = self.timestamp() {
             record = record.timestamp(timestamp);
         }
         record.maybe_id(self.id.range().map(|range| self.buffer.slice(range)))
@@ -291,9 +309,9 @@ impl PartialEq for Recorded {
             && self.part(self.value) == other.part(other.value)
             && self.id() == other.id()
             && self.part(self.headers) == other.part(other.headers)
-            && self.position == other.position
-            && self.timestamp == other.timestamp
-            && self.stored_at == other.stored_at
+            && self.position() == other.position()
+            && self.timestamp() == other.timestamp()
+            && self.stored_at() == other.stored_at()
     }
 }
 
@@ -303,15 +321,15 @@ impl fmt::Debug for Recorded {
     /// Lengths only; no payload reaches a log through `Debug`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recorded")
-            .field("position", &self.position)
+            .field("position", &self.position())
             .field("key_len", &self.key().map(<[u8]>::len))
             .field("value_len", &self.part(self.value).map(<[u8]>::len))
-            .field("stored_at", &self.stored_at)
+            .field("stored_at", &self.stored_at())
             .finish_non_exhaustive()
     }
 }
 
-const _: () = assert!(size_of::<Recorded>() <= 160);
+const _: () = assert!(size_of::<Result<Option<Recorded>>>() <= 128);
 
 #[cfg(test)]
 mod tests {

@@ -172,6 +172,7 @@ pub(crate) async fn open(
             state: scan.map_or(State::Done, State::Idle),
             ready: Vec::new(),
             taken: 0,
+            asked: Room::NONE,
             permit: None,
             after: None,
             lenient,
@@ -232,6 +233,8 @@ struct LogReader {
     /// What a step brought and nobody took yet, from `taken` on.
     ready: Vec<Recorded>,
     taken: usize,
+    /// The room that they were read for: all of them fit it.
+    asked: Room,
     permit: Option<Reserved>,
     /// What the step had to say behind its records.
     after: Option<Result<Fetch>>,
@@ -267,6 +270,7 @@ impl LogReader {
         if let State::Idle(_) = self.state {
             let permit = self.budget.reserve(STEP.min(room.bytes.max(1))).await;
             self.permit = Some(permit);
+            self.asked = room;
             let mut records = std::mem::take(&mut self.ready);
             self.taken = 0;
             if let State::Idle(mut scan) = std::mem::replace(&mut self.state, State::Done) {
@@ -311,19 +315,20 @@ impl LogReader {
         if room.is_none() {
             return self.taken < self.ready.len();
         }
-        let (mut records, mut bytes) = (0, 0);
-        let waiting = self.ready.get(self.taken..).unwrap_or_default();
-        for record in waiting {
-            let len = record.len_bytes();
-            if records == room.records || (records > 0 && bytes + len > room.bytes) {
-                break;
-            }
-            records += 1;
-            bytes += len;
-        }
-        if self.taken == 0 && records == self.ready.len() {
-            out.append(&mut self.ready);
+        let had = out.len();
+        if self.taken == 0 && self.asked == room && had == 0 {
+            std::mem::swap(out, &mut self.ready);
         } else {
+            let waiting = self.ready.get(self.taken..).unwrap_or_default();
+            let (mut records, mut bytes) = (0, 0);
+            for record in waiting {
+                let len = record.len_bytes();
+                if records == room.records || (records > 0 && bytes + len > room.bytes) {
+                    break;
+                }
+                records += 1;
+                bytes += len;
+            }
             out.extend(waiting.iter().take(records).cloned());
             self.taken += records;
             if self.taken == self.ready.len() {
@@ -331,7 +336,7 @@ impl LogReader {
                 self.taken = 0;
             }
         }
-        if let Some(last) = out.last().filter(|_| records > 0)
+        if let Some(last) = out.last().filter(|_| out.len() > had)
             && let Some(position) = last.position()
             && let Some(number) = position.number_u64()
         {

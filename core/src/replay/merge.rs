@@ -25,8 +25,8 @@ use super::lineage::Lineage;
 use super::listing::Listed;
 use super::track::Track;
 
-/// The most records of one turn: what they cost besides their bytes stays in the cache.
-const ROOM_RECORDS: usize = 1_024;
+/// The most records of one turn: what they cost besides their bytes, 256 KiB, stays in the cache.
+const ROOM_RECORDS: usize = 2_048;
 /// After so many turns in one poll that had nothing to hand out, others get the thread.
 const QUIET_TURNS: usize = 64;
 

@@ -253,14 +253,23 @@ impl Scan {
         else {
             return Ok(Fetch::More);
         };
+        let stop_at = match *stop {
+            StopAt::Position(stop) => stop,
+            StopAt::Never | StopAt::Time(_) => u64::MAX,
+        };
         let (mut records, mut bytes) = (0, 0);
         let mut filled = false;
         // Makes sure that the page holds `len` bytes at `offset`; false: read enough for one call.
-        let mut ensure = |page: &mut Page, offset: u64, len: usize, next: u64| -> Result<bool> {
+        // No call has records of two pages, so that with its records its page is free again.
+        let mut ensure = |page: &mut Page,
+                          offset: u64,
+                          len: usize,
+                          (next, records): (u64, usize)|
+         -> Result<bool> {
             if page.rest(offset) >= len {
                 return Ok(true);
             }
-            if filled && len <= topic.sizes.page {
+            if records > 0 || (filled && len <= topic.sizes.page) {
                 return Ok(false);
             }
             let most = usize::try_from(limit.saturating_sub(offset)).unwrap_or(usize::MAX);
@@ -273,11 +282,11 @@ impl Scan {
             Ok(true)
         };
         loop {
-            let Some(frame) = at.frame else {
+            let Some(frame) = &mut at.frame else {
                 if at.offset >= limit {
                     return Ok(Fetch::More);
                 }
-                if !ensure(page, at.offset, FRAME_HEADER, *next)? {
+                if !ensure(page, at.offset, FRAME_HEADER, (*next, records))? {
                     return Ok(Fetch::More);
                 }
                 let header = page.bytes.get(page.index(at.offset)..).unwrap_or_default();
@@ -344,17 +353,18 @@ impl Scan {
                 at.frame = None;
                 continue;
             }
-            if records >= room.records
-                || bytes >= room.bytes
-                || matches!(*stop, StopAt::Position(stop) if *next >= stop)
-            {
-                return Ok(Fetch::More);
-            }
-            if !ensure(page, at.offset, ENTRY_HEADER, *next)? {
+            if records >= room.records || bytes >= room.bytes || *next >= stop_at {
                 return Ok(Fetch::More);
             }
             let start = page.index(at.offset);
-            let Some(entry) = Entry::decode(page.bytes.get(start..).unwrap_or_default())
+            let rest = page.bytes.get(start..).unwrap_or_default();
+            if rest.len() < ENTRY_HEADER {
+                if !ensure(page, at.offset, ENTRY_HEADER, (*next, records))? {
+                    return Ok(Fetch::More);
+                }
+                continue;
+            }
+            let Some(entry) = Entry::decode(rest)
                 .filter(|entry| at.offset + u64::from(entry.len) <= frame.body_end)
             else {
                 return Err(topic.corrupt(*next, "a record is broken"));
@@ -364,17 +374,18 @@ impl Scan {
             if records > 0 && bytes + entry.payload() > room.bytes {
                 return Ok(Fetch::More);
             }
-            if !ensure(page, at.offset, len, *next)? {
-                return Ok(Fetch::More);
+            if rest.len() < len {
+                if !ensure(page, at.offset, len, (*next, records))? {
+                    return Ok(Fetch::More);
+                }
+                continue;
             }
-            let start = page.index(at.offset);
-            let whole = page.bytes.get(start..).unwrap_or_default();
-            if !entry.is_whole(whole) {
+            if !entry.is_whole(rest) {
                 return Err(topic.corrupt(*next, "a record is broken"));
             }
             if keyed
                 .as_ref()
-                .is_none_or(|keyed| entry.key_of(whole) == Some(&keyed.key()[..]))
+                .is_none_or(|keyed| entry.key_of(rest) == Some(&keyed.key()[..]))
             {
                 let parts = entry.parts(&page.bytes, start, *next, frame.time);
                 out.push(Recorded::within(page.bytes.clone(), parts)?);
@@ -383,9 +394,7 @@ impl Scan {
             }
             *next += 1;
             at.offset += len as u64;
-            if let Some(frame) = &mut at.frame {
-                frame.left -= 1;
-            }
+            frame.left -= 1;
         }
     }
 }
