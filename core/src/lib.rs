@@ -68,7 +68,7 @@ pub use name::{Group, MAX_NAME, TopicName};
 pub use outcome::{AppendError, AppendReport, Appended, Outcome, Stored};
 pub use position::{PartitionId, Position};
 pub use record::{Key, Record, Value};
-pub use recorded::{Parts, Recorded};
+pub use recorded::{Buffer, Parts, Recorded};
 pub use replay::{OpenReplay, RecordStream, Records, Replay};
 pub use run::Run;
 pub use signal::{Gap, Signal};

@@ -53,12 +53,17 @@ impl Replay {
     ///
     /// # Cancel safety
     /// Cancel safe: a call that is dropped takes nothing.
+    // Not an `async fn`: the state of one is not inlined, and here it would cost each record.
     #[inline]
-    pub async fn next(&mut self) -> Result<Option<Recorded>> {
-        if let Some(record) = self.0.pop() {
-            return Ok(Some(record));
-        }
-        poll_fn(|cx| self.poll_record(cx)).await
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it waits, as no iterator does"
+    )]
+    pub fn next(&mut self) -> impl Future<Output = Result<Option<Recorded>>> + Send + Sync {
+        poll_fn(|cx| match self.0.pop() {
+            Some(record) => Poll::Ready(Ok(Some(record))),
+            None => self.poll_record(cx),
+        })
     }
 
     /// The next records with the cursor behind them; `None` at the end of the range. A batch may

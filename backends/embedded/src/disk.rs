@@ -63,6 +63,9 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     fn len(&self) -> io::Result<u64>;
     /// Reads at most `buf.len()` bytes; 0 means the end of the file. May be short.
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize>;
+    /// As [`read_at`](Self::read_at), if that needs no waiting for a device: what lies in memory.
+    /// `None`: it would, or nobody can say. Short where only the first part lies in memory.
+    fn read_now_at(&self, buf: &mut [u8], at: u64) -> io::Result<Option<usize>>;
     /// Writes some of `bytes` and says how many; may be short.
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize>;
     /// Asks for room for `len` bytes at `at`, so that later writes there cannot run out of it.

@@ -174,6 +174,7 @@ pub(crate) async fn open(
             taken: 0,
             asked: Room::NONE,
             permit: None,
+            at_once: false,
             after: None,
             lenient,
             before_time,
@@ -236,6 +237,8 @@ struct LogReader {
     /// The room that they were read for: all of them fit it.
     asked: Room,
     permit: Option<Reserved>,
+    /// Whether the last step needed no other thread.
+    at_once: bool,
     /// What the step had to say behind its records.
     after: Option<Result<Fetch>>,
     /// A gap before the first record is no news: the reading began at the oldest record.
@@ -268,9 +271,24 @@ impl LogReader {
     /// One step of the scan, from wherever a dropped call left it.
     async fn step(&mut self, room: Room) -> Result<()> {
         if let State::Idle(_) = self.state {
+            if self.at_once {
+                // Who only reads what lies in memory never waits: others get the thread here.
+                self.at_once = false;
+                tokio::task::yield_now().await;
+            }
             let permit = self.budget.reserve(STEP.min(room.bytes.max(1))).await;
             self.permit = Some(permit);
             self.asked = room;
+        }
+        if let State::Idle(scan) = &mut self.state {
+            // What lies in memory costs less than to have another thread look there.
+            if scan.fetch_now(room, &mut self.ready) {
+                self.at_once = true;
+                self.next = scan.next_position();
+                self.taken = 0;
+                self.after = Some(Ok(Fetch::More));
+                return Ok(());
+            }
             let mut records = std::mem::take(&mut self.ready);
             self.taken = 0;
             if let State::Idle(mut scan) = std::mem::replace(&mut self.state, State::Done) {

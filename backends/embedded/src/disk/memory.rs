@@ -431,6 +431,10 @@ impl DiskFile for MemoryFile {
             .read_at(buf, at))
     }
 
+    fn read_now_at(&self, buf: &mut [u8], at: u64) -> io::Result<Option<usize>> {
+        self.read_at(buf, at).map(Some)
+    }
+
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
         self.change(|pages| pages.write_at(bytes, at))?;
         Ok(bytes.len())

@@ -14,6 +14,7 @@ use super::{BootId, DirEntry, Disk, DiskFile, DiskLock, DiskWatch, HeldBy, OpenM
 /// The disk of this machine: a local file system. Network file systems are not supported: their
 /// locks and syncs promise less.
 ///
+/// - `read_now_at` reads from the page cache on Linux, and never elsewhere.
 /// - `sync_data` is `fdatasync`. `reserve` is a plain `fallocate` on Linux and unsupported
 ///   elsewhere.
 /// - Locks are `flock`-style: they belong to one opening of the file, so a second lock in the
@@ -192,6 +193,22 @@ impl DiskFile for RealFile {
                 other => return other,
             }
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn read_now_at(&self, buf: &mut [u8], at: u64) -> io::Result<Option<usize>> {
+        use rustix::io::{Errno, ReadWriteFlags, preadv2};
+        let buf = &mut [io::IoSliceMut::new(buf)];
+        match preadv2(&self.0, buf, at, ReadWriteFlags::NOWAIT) {
+            Ok(read) => Ok(Some(read)),
+            Err(Errno::AGAIN | Errno::INTR | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn read_now_at(&self, _buf: &mut [u8], _at: u64) -> io::Result<Option<usize>> {
+        Ok(None)
     }
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use annals_core::driver::Room;
-use annals_core::{Recorded, Result, Timestamp};
+use annals_core::{Buffer, Recorded, Result, Timestamp};
 use bytes::{Bytes, BytesMut};
 
 use self::keyed::Keyed;
@@ -15,6 +15,9 @@ use super::frame::{ENTRY_HEADER, Entry, FRAME_HEADER, FrameHeader, MAX_BODY, ali
 use super::segment::{Segment, read_full};
 use super::topic::Topic;
 use crate::disk::DiskFile;
+
+/// What is read at most without waiting: what a thread that has other work can spare.
+const AT_ONCE: usize = 512 << 10;
 
 /// Where a [`Scan`] stops.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -71,6 +74,8 @@ struct Place {
 #[derive(Clone, Copy)]
 struct OpenFrame {
     left: u32,
+    /// How many of these lie before the start: stepped over unread.
+    before: u32,
     /// Where the next frame starts.
     end: u64,
     /// Where its entries end.
@@ -81,7 +86,7 @@ struct OpenFrame {
 /// The bytes read last, shared with the records that lie in them.
 #[derive(Default)]
 struct Page {
-    bytes: Bytes,
+    bytes: Buffer,
     start: u64,
 }
 
@@ -99,8 +104,9 @@ impl Page {
         usize::try_from(offset.saturating_sub(self.start)).unwrap_or(usize::MAX)
     }
 
-    /// Reads `len` bytes at `offset`, into the old page when no record keeps it.
-    fn fill(&mut self, file: &dyn DiskFile, offset: u64, len: usize) -> io::Result<()> {
+    /// Reads `len` bytes at `offset`, into the old page when no record keeps it; nothing, when
+    /// that is not to be had without waiting.
+    fn fill(&mut self, file: &dyn DiskFile, offset: u64, len: usize, wait: Wait) -> io::Result<()> {
         let mut buffer = std::mem::take(&mut self.bytes)
             .try_into_mut()
             .unwrap_or_default();
@@ -109,12 +115,22 @@ impl Page {
         } else {
             buffer.resize(len, 0);
         }
-        let got = read_full(file, &mut buffer, offset)?;
+        let got = match wait {
+            Wait::ForDisk => read_full(file, &mut buffer, offset)?,
+            Wait::Never => file.read_now_at(&mut buffer, offset)?.unwrap_or(0),
+        };
         buffer.truncate(got);
-        self.bytes = buffer.freeze();
+        self.bytes = buffer.freeze().into();
         self.start = offset;
         Ok(())
     }
+}
+
+/// Whether a reading may wait for the disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    ForDisk,
+    Never,
 }
 
 impl Scan {
@@ -206,7 +222,32 @@ impl Scan {
                 Err(e) => return Err(self.topic.io("reading a segment", e)),
             }
         }
-        self.walk(limit, room, out)
+        self.walk(limit, room, out, Wait::ForDisk)
+    }
+
+    /// As [`fetch`](Self::fetch), as far as that needs nothing but memory: the rest of the page,
+    /// or more of the segment that is being read from the page cache. False: nothing was pushed,
+    /// and `fetch` has more to say. Does not block.
+    pub fn fetch_now(&mut self, room: Room, out: &mut Vec<Recorded>) -> bool {
+        let end = self.topic.end();
+        let stopped = matches!(self.stop, StopAt::Position(stop) if self.next >= stop);
+        if self.next >= end.next || stopped || room.is_none() || self.keyed.is_some() {
+            return false;
+        }
+        let Some((segment, limit)) = self.topic.segment_of(self.next, &end) else {
+            return false;
+        };
+        if self
+            .at
+            .as_ref()
+            .is_none_or(|at| at.segment.header.first != segment.header.first)
+        {
+            return false;
+        }
+        let had = out.len();
+        // An error is for `fetch` to meet again.
+        let _ = self.walk(limit, room, out, Wait::Never);
+        out.len() > had
     }
 
     /// A segment that should hold the next record is not there: retention, or a loss.
@@ -240,7 +281,13 @@ impl Scan {
         Ok(())
     }
 
-    fn walk(&mut self, limit: u64, room: Room, out: &mut Vec<Recorded>) -> Result<Fetch> {
+    fn walk(
+        &mut self,
+        limit: u64,
+        room: Room,
+        out: &mut Vec<Recorded>,
+        wait: Wait,
+    ) -> Result<Fetch> {
         let Self {
             topic,
             next,
@@ -257,6 +304,10 @@ impl Scan {
             StopAt::Position(stop) => stop,
             StopAt::Never | StopAt::Time(_) => u64::MAX,
         };
+        let at_once = match wait {
+            Wait::ForDisk => topic.sizes.page,
+            Wait::Never => topic.sizes.page.min(AT_ONCE),
+        };
         let (mut records, mut bytes) = (0, 0);
         let mut filled = false;
         // Makes sure that the page holds `len` bytes at `offset`; false: read enough for one call.
@@ -269,17 +320,23 @@ impl Scan {
             if page.rest(offset) >= len {
                 return Ok(true);
             }
-            if records > 0 || (filled && len <= topic.sizes.page) {
+            if records > 0
+                || (filled && len <= topic.sizes.page)
+                || (wait == Wait::Never && len > AT_ONCE)
+            {
                 return Ok(false);
             }
             let most = usize::try_from(limit.saturating_sub(offset)).unwrap_or(usize::MAX);
-            page.fill(&*at.file, offset, len.max(topic.sizes.page).min(most))
+            page.fill(&*at.file, offset, len.max(at_once).min(most), wait)
                 .map_err(|e| topic.io("reading a segment", e))?;
             filled = true;
-            if page.rest(offset) < len {
-                return Err(topic.corrupt(next, "a record is cut off"));
+            if page.rest(offset) >= len {
+                return Ok(true);
             }
-            Ok(true)
+            match wait {
+                Wait::ForDisk => Err(topic.corrupt(next, "a record is cut off")),
+                Wait::Never => Ok(false),
+            }
         };
         loop {
             let Some(frame) = &mut at.frame else {
@@ -310,42 +367,13 @@ impl Scan {
                 let body = at.offset + FRAME_HEADER as u64;
                 at.frame = Some(OpenFrame {
                     left: header.count,
+                    before: u32::try_from(next.saturating_sub(header.first)).unwrap_or(u32::MAX),
                     end: body + aligned(header.body as usize) as u64,
                     body_end: body + u64::from(header.body),
                     time: header.time,
                 });
                 at.offset = body;
-                // Entries before the start are stepped over below, by position.
                 *next = (*next).max(header.first);
-                if header.first < *next {
-                    let mut skip = u32::try_from(*next - header.first).unwrap_or(u32::MAX);
-                    while skip > 0 {
-                        // A second page in one call: the step has no record to show for the first.
-                        if page.rest(at.offset) < ENTRY_HEADER {
-                            let most = usize::try_from(limit.saturating_sub(at.offset))
-                                .unwrap_or(usize::MAX);
-                            page.fill(
-                                &*at.file,
-                                at.offset,
-                                topic.sizes.page.max(ENTRY_HEADER).min(most),
-                            )
-                            .map_err(|e| topic.io("reading a segment", e))?;
-                        }
-                        let bytes = page.bytes.get(page.index(at.offset)..).unwrap_or_default();
-                        let Some(entry) = Entry::decode(bytes) else {
-                            at.frame = None;
-                            at.offset = body - FRAME_HEADER as u64;
-                            return Err(
-                                topic.corrupt(*next, "a record before it in its frame is broken")
-                            );
-                        };
-                        at.offset += u64::from(entry.len);
-                        skip -= 1;
-                        if let Some(frame) = &mut at.frame {
-                            frame.left -= 1;
-                        }
-                    }
-                }
                 continue;
             };
             if frame.left == 0 {
@@ -371,6 +399,12 @@ impl Scan {
             };
             let len = entry.len as usize;
             debug_assert!(len <= MAX_BODY);
+            if frame.before > 0 {
+                frame.before -= 1;
+                frame.left -= 1;
+                at.offset += len as u64;
+                continue;
+            }
             if records > 0 && bytes + entry.payload() > room.bytes {
                 return Ok(Fetch::More);
             }

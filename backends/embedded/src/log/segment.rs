@@ -192,6 +192,9 @@ impl DiskFile for NoFile {
     fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
         Ok(0)
     }
+    fn read_now_at(&self, _: &mut [u8], _: u64) -> io::Result<Option<usize>> {
+        Ok(None)
+    }
     fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
         Ok(0)
     }

@@ -45,6 +45,11 @@ impl DiskFile for FaultyFile {
         self.file.read_at(buf, at)
     }
 
+    fn read_now_at(&self, buf: &mut [u8], at: u64) -> io::Result<Option<usize>> {
+        self.state().pass(Call::Read, &self.path)?;
+        self.file.read_now_at(buf, at)
+    }
+
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
         let mut state = self.state();
         let most = match state.meet(Call::Write, &self.path)? {
