@@ -24,7 +24,7 @@ use super::recover::{Recovered, recover};
 use super::segment::{Chain, Segment};
 use super::tail::{End, Tail};
 use super::topic::{Place, Topic};
-use crate::disk::DiskFile;
+use crate::disk::{DiskFile, OpenMode};
 use crate::error::of_io;
 use crate::slot::Slot;
 
@@ -116,7 +116,8 @@ pub struct Writer {
     step: u64,
     chain: Chain,
     tail: Tail,
-    slot: Slot,
+    /// The file of `tail`; `None` while the topic rests.
+    slot: Option<Slot>,
     tail_is_synced: bool,
     provisional: Provisional,
     ids: Option<Ids>,
@@ -149,7 +150,7 @@ impl Writer {
             file,
             chain,
             tail,
-            slot,
+            slot: Some(slot),
             tail_is_synced: true,
             provisional: Provisional::default(),
             ids: None,
@@ -228,19 +229,41 @@ impl Writer {
     /// Makes room and stamps the next group: how many of `waiting` it has, and its append time.
     /// From before the stamp until [`finish`](Self::finish) readers know that one is in flight.
     fn begin(&mut self, waiting: &VecDeque<Request>) -> Result<(usize, Timestamp)> {
+        // Opened before there is a segment to publish: what cannot be told is not to be written.
+        self.slot()
+            .map(|_| ())
+            .map_err(|e| self.topic.io("opening tail", e))?;
         let count = self.make_room(waiting)?;
-        self.slot
-            .hold()
+        self.slot()
+            .and_then(Slot::hold)
             .map_err(|e| self.topic.io("holding tail", e))?;
         Ok((count, self.topic.stamp(self.chain.time)))
     }
 
     fn finish(&self) {
         self.topic.stamps.done();
-        if let Err(e) = self.slot.free() {
+        if let Some(Err(e)) = self.slot.as_ref().map(Slot::free) {
             // Readers of other processes that wait for a moment wait on until it works.
             tracing::debug!(topic = %self.topic.name, error = %e, "tail could not be let go");
         }
+    }
+
+    /// The file of `tail`, opened again after a rest.
+    fn slot(&mut self) -> io::Result<&Slot> {
+        let slot = match self.slot.take() {
+            Some(slot) => slot,
+            None => Slot::open(
+                &*self.topic.disk,
+                &self.topic.dir.join("tail"),
+                OpenMode::Write,
+            )?,
+        };
+        Ok(self.slot.insert(slot))
+    }
+
+    /// Closes what only commits need, so that an idle topic holds one descriptor.
+    pub fn rest(&mut self) {
+        self.slot = None;
     }
 
     /// Shows readers what is durable.
@@ -262,7 +285,9 @@ impl Writer {
             ..self.tail
         };
         self.tail_is_synced = false;
-        if let Err(e) = self.slot.write(&self.tail.encode(), false) {
+        let value = self.tail.encode();
+        let published = self.slot().and_then(|slot| slot.write(&value, false));
+        if let Err(e) = published {
             // The records are durable; other processes can no longer be told of more.
             let error = self.topic.io("publishing the durable end", e);
             self.poison(&error);
@@ -306,9 +331,13 @@ impl Writer {
         if self.tail_is_synced || self.failed.is_some() {
             return;
         }
-        match self.slot.sync() {
-            Ok(()) => self.tail_is_synced = true,
+        match self.slot().map(Slot::sync) {
+            Ok(Ok(())) => self.tail_is_synced = true,
+            // Too many open files, say: the next commit or close tries again.
             Err(e) => {
+                tracing::debug!(topic = %self.topic.name, error = %e, "the durable end stays unsynced");
+            }
+            Ok(Err(e)) => {
                 let error = self.topic.io("syncing the durable end", e);
                 self.poison(&error);
             }
@@ -326,7 +355,7 @@ impl Writer {
         self.failed =
             Some(Error::closed("the log is closed; open it again").on_topic(&self.topic.name));
         self.topic.stop_indexing();
-        let trim = || -> io::Result<()> {
+        let mut trim = || -> io::Result<()> {
             if self.file.len()? > self.end {
                 self.file.set_len(self.end)?;
                 self.file.sync_data()?;
@@ -338,9 +367,9 @@ impl Writer {
                     time: floor,
                     ..self.tail
                 };
-                self.slot.write(&tail.encode(), false)?;
+                self.slot()?.write(&tail.encode(), false)?;
             }
-            self.slot.sync()
+            self.slot()?.sync()
         };
         trim().map_err(|e| of_io("closing the log", e).on_topic(&self.topic.name))
     }

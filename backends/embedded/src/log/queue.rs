@@ -317,6 +317,10 @@ impl Inner {
                 let owes = !queue.timer && !queue.closed;
                 queue.timer |= owes;
                 drop(queue);
+                // Whoever writes again by now opens it again.
+                if let Ok(mut writer) = self.writer.try_lock() {
+                    writer.rest();
+                }
                 if owes {
                     sync_later(Arc::downgrade(&self));
                 }
@@ -336,7 +340,9 @@ fn sync_later(inner: Weak<Inner>) {
         let sync = move || {
             let Some(inner) = inner.upgrade() else { return };
             lock(&inner.queue).timer = false;
-            inner.writer().sync_tail();
+            let mut writer = inner.writer();
+            writer.sync_tail();
+            writer.rest();
         };
         let _ = tokio::task::spawn_blocking(sync).await;
     });

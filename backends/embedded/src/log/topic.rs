@@ -33,8 +33,8 @@ pub struct Topic {
     pub(super) segments: RwLock<Segments>,
     pub(super) end: watch::Sender<End>,
     pub(super) keys: Keys,
-    /// The low-water mark's file; readers only read it.
-    start: Slot,
+    /// Held while the low-water mark is moved: it never goes back.
+    trimming: Mutex<()>,
     /// Where another process publishes; `None` when the writer is in this one.
     pub(super) foreign: Option<Mutex<Foreign>>,
     pub(super) stamps: Stamps,
@@ -215,7 +215,7 @@ impl Topic {
                 ..End::default()
             }),
             keys: Keys::new(header.topic),
-            start,
+            trimming: Mutex::default(),
             foreign,
             stamps: Stamps::new(),
         })
@@ -311,12 +311,20 @@ impl Topic {
         Ok(end)
     }
 
+    /// The low-water mark's file: rarely needed, so it is not kept open.
+    fn start(&self, mode: OpenMode) -> io::Result<Slot> {
+        Slot::open(&*self.disk, &self.dir.join("start"), mode)
+    }
+
     /// The oldest position that is kept, read again from disk.
     ///
     /// # Errors
     /// The disk's.
     pub fn reread_earliest(&self) -> Result<u64> {
-        let value = self.start.read().map_err(|e| self.io("reading start", e))?;
+        let value = self
+            .start(OpenMode::Read)
+            .and_then(|start| start.read())
+            .map_err(|e| self.io("reading start", e))?;
         let earliest = low_water(value.as_deref());
         self.raise(earliest);
         Ok(self.end().earliest)
@@ -343,13 +351,14 @@ impl Topic {
             )
             .on_topic(&self.name));
         }
+        let _trimming = lock(&self.trimming);
         let active = self.read_segments().last_key_value().map_or(0, |(k, _)| *k);
         let earliest = earliest.min(self.end().next);
         if earliest <= self.end().earliest {
             return Ok(());
         }
-        self.start
-            .write(&earliest.to_le_bytes(), true)
+        self.start(OpenMode::Write)
+            .and_then(|start| start.write(&earliest.to_le_bytes(), true))
             .map_err(|e| self.io("moving the low-water mark", e))?;
         self.raise(earliest);
         self.remove_below(earliest.min(active))
@@ -421,8 +430,10 @@ impl Topic {
     /// Lists the directory again, for segments that another process made or removed.
     pub(super) fn reload(&self) -> Result<()> {
         let known = self.read_segments().clone();
-        let (segments, earliest) =
-            load_kept(&*self.disk, &self.dir, &self.name, &known, &self.start)?;
+        let start = self
+            .start(OpenMode::Read)
+            .map_err(|e| self.io("reading start", e))?;
+        let (segments, earliest) = load_kept(&*self.disk, &self.dir, &self.name, &known, &start)?;
         self.raise(earliest);
         self.keys.retain(|first| segments.contains_key(&first));
         *self

@@ -8,7 +8,7 @@ use annals_core::driver::Room;
 use annals_core::{ErrorKind, Recorded, Result};
 use bytes::Bytes;
 
-use super::{Fetch, Page, Scan, StopAt};
+use super::{Fetch, Page, Scan, StopAt, Wait};
 use crate::disk::DiskFile;
 use crate::log::frame::{ENTRY_HEADER, Entry, FrameHeader};
 use crate::log::keys::{Posting, Target};
@@ -215,7 +215,12 @@ impl At {
 
     fn fill(&self, page: &mut Page, file: &dyn DiskFile, at: u64, len: u64) -> io::Result<()> {
         let len = len.min(self.target.limit.saturating_sub(at));
-        page.fill(file, at, usize::try_from(len).unwrap_or(usize::MAX))
+        page.fill(
+            file,
+            at,
+            usize::try_from(len).unwrap_or(usize::MAX),
+            Wait::ForDisk,
+        )
     }
 }
 

@@ -171,3 +171,78 @@ fn every_flipped_bit_is_found_or_harmless() {
     }
     assert!(found > 4000, "{found}");
 }
+
+#[test]
+fn a_topic_that_rests_wakes_before_it_writes_or_refuses_without_effect() {
+    let disk = FaultyDisk::new(clock());
+    let here = place(disk.clone(), TINY);
+    let mut writer = made(&here, Dedupe::Off);
+    put(&mut writer, "a");
+    writer.rest();
+    // Too many open files: nothing may be written that could not be published.
+    disk.faults()
+        .inject(Fault::new(Call::Open).on("tail").errno(24));
+    let outcome = ask(&mut writer, Record::new("b"), Condition::None);
+    rejected(&outcome);
+    assert!(writer.failed().is_none());
+    put(&mut writer, "c");
+    writer.rest();
+    writer.sync_tail();
+    assert!(!writer.owes_sync());
+    // What another process sees, and what is there after a loss of power.
+    let other = Topic::open(&here).unwrap();
+    assert_eq!(values(&all(&other)), ["a", "c"]);
+    let here = place(disk.after_power_loss(1), TINY);
+    assert_eq!(values(&all(&Topic::open(&here).unwrap())), ["a", "c"]);
+}
+
+#[test]
+fn reading_without_waiting_gives_the_same_and_leaves_the_rest_to_fetch() {
+    let disk = FaultyDisk::new(clock());
+    let here = place(disk.clone(), TINY);
+    let mut writer = made(&here, Dedupe::Off);
+    for frame in 0..30 {
+        let batch: Batch = (0..=frame % 4)
+            .map(|n| Record::new(format!("{frame}.{n}:{:>1$}", "", 40 * (frame % 7))))
+            .collect();
+        ask(&mut writer, batch, Condition::None);
+    }
+    let topic = writer.topic();
+    let expected = all(topic);
+    let room = Room {
+        records: 3,
+        bytes: 500,
+    };
+    for start in 0..expected.len() {
+        let mut scan = Scan::new(Arc::clone(topic), start as u64, StopAt::Never);
+        let mut out = Vec::new();
+        assert!(!scan.fetch_now(room, &mut out), "no segment is open yet");
+        let (mut now, mut waited) = (0, 0);
+        loop {
+            if scan.fetch_now(room, &mut out) {
+                now += 1;
+                continue;
+            }
+            waited += 1;
+            if scan.fetch(room, &mut out).unwrap() == Fetch::CaughtUp {
+                break;
+            }
+        }
+        assert!(values(&out) == values(&expected[start..]), "from {start}");
+        // To enter each of the segments, and to say the end; seldom for a record over a page.
+        let segments = topic.read_segments().len();
+        assert!(waited <= 2 * segments + 1, "{now} and {waited}");
+    }
+    // An error is for `fetch` to tell; what lies before it is not lost.
+    let mut scan = Scan::new(Arc::clone(topic), 0, StopAt::Never);
+    let mut out = Vec::new();
+    while scan.fetch(room, &mut out).unwrap() == Fetch::More && out.len() < 3 {}
+    disk.faults()
+        .inject(Fault::new(Call::Read).on(".seg").errno(5).times(2));
+    while scan.fetch_now(room, &mut out) {}
+    assert!(scan.fetch(room, &mut out).is_err());
+    let (rest, end) = drain(&mut scan, room);
+    assert_eq!(end.unwrap(), Fetch::CaughtUp);
+    out.extend(rest);
+    assert!(values(&out) == values(&expected));
+}
