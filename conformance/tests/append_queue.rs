@@ -127,7 +127,7 @@ async fn a_partly_refused_batch_keeps_the_order_of_each_key() {
         let batch: Batch = values.iter().map(|value| record(value)).collect();
         queues.topic.append(batch).await.unwrap();
         assert_eq!(queues.state.faults().fired(), 3);
-        let mut billing = queues.topic.subscribe("billing").await.unwrap();
+        let billing = queues.topic.subscribe("billing").await.unwrap();
         let mut read = Vec::new();
         while read.len() < values.len() {
             let delivery = billing.next().await.unwrap().unwrap();
