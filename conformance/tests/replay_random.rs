@@ -1,6 +1,6 @@
-//! Random schedules of splits, merges, appends, faults and readings that stop and go on: whatever
-//! happens, each line of readings gives exactly what was appended, parents before children, each
-//! key in order.
+//! Random schedules of splits, merges, appends, trims, faults and readings that stop and go on:
+//! whatever happens, each line of readings gives exactly what was appended, parents before children,
+//! each key in order; and where something is gone, and only there, it is told.
 //!
 //! A failure prints its seed; `ANNALS_SEED=N` runs that one alone.
 
@@ -19,7 +19,9 @@ use std::time::Duration;
 
 use annals_conformance::models::{Call, Fault};
 use annals_core::driver::Backend;
-use annals_core::{Cursor, PartitionId, Record, Recorded, Replay, Signal, Start, Timestamp, Until};
+use annals_core::{
+    Cursor, Error, PartitionId, Record, Recorded, Replay, Signal, Start, Timestamp, Topic, Until,
+};
 
 use reading::*;
 
@@ -50,12 +52,30 @@ struct Line {
     skipped: BTreeSet<String>,
     since: Option<Timestamp>,
     seen: Vec<(PartitionId, String)>,
+    /// Partitions in which records were told to be gone.
+    gaps: BTreeSet<PartitionId>,
 }
+
+/// Where each record was stored.
+type Homes = BTreeMap<String, PartitionId>;
 
 impl Line {
     fn see(&mut self, record: &Recorded) {
         let partition = record.position().unwrap().partition();
         self.seen.push((partition, text(record)));
+    }
+
+    /// The error is a gap.
+    fn miss(&mut self, error: &Error) {
+        let gap = error.gap().unwrap_or_else(|| panic!("{error}"));
+        self.gaps.insert(gap.partition);
+    }
+
+    /// Whether it was told that something is gone of this partition, or of what continues it: one
+    /// that vanished long ago is not known any more.
+    fn is_told(&self, partition: PartitionId, parents: &Parents) -> bool {
+        let mut gaps = self.gaps.iter().copied();
+        gaps.any(|gap| line_of(gap, parents).contains(&partition))
     }
 
     fn values(&self) -> BTreeSet<String> {
@@ -74,10 +94,12 @@ struct Reading {
 }
 
 impl Reading {
-    /// Everything acknowledged before the open has been read.
-    fn check_caught_up(&self) {
+    /// Everything acknowledged before the open has been read, or told to be gone.
+    fn check_caught_up(&self, homes: &Homes, parents: &Parents) {
         let seen = self.line.values();
-        let missing: Vec<_> = self.acknowledged.difference(&seen).collect();
+        let untold = |value: &&String| !self.line.is_told(homes[*value], parents);
+        let missing = self.acknowledged.difference(&seen).filter(untold);
+        let missing: Vec<_> = missing.collect();
         assert!(
             missing.is_empty() || self.line.since.is_some(),
             "told too early, without {missing:?}"
@@ -85,13 +107,13 @@ impl Reading {
     }
 
     /// Goes on a little; `false` at the end.
-    async fn step(&mut self, dice: &mut Dice) -> bool {
+    async fn step(&mut self, dice: &mut Dice, homes: &Homes, parents: &Parents) -> bool {
         let brief = Duration::from_millis(dice.roll(400) as u64);
         match dice.roll(3) {
             0 => match tokio::time::timeout(brief, self.replay.next()).await {
                 Ok(Ok(Some(record))) => self.line.see(&record),
-                Ok(Ok(None)) => return self.end(),
-                Ok(Err(error)) => panic!("{error}"),
+                Ok(Ok(None)) => return self.end(homes, parents),
+                Ok(Err(error)) => self.line.miss(&error),
                 Err(_) => {}
             },
             1 => match tokio::time::timeout(brief, self.replay.next_batch()).await {
@@ -100,12 +122,12 @@ impl Reading {
                         self.line.see(record);
                     }
                     if batch.caught_up() {
-                        self.check_caught_up();
+                        self.check_caught_up(homes, parents);
                         self.caught_up = true;
                     }
                 }
-                Ok(Ok(None)) => return self.end(),
-                Ok(Err(error)) => panic!("{error}"),
+                Ok(Ok(None)) => return self.end(homes, parents),
+                Ok(Err(error)) => self.line.miss(&error),
                 Err(_) => {}
             },
             _ => match tokio::time::timeout(brief, self.replay.next_signal()).await {
@@ -113,21 +135,23 @@ impl Reading {
                 Ok(Ok(Some(Signal::CaughtUp(cursor)))) => {
                     assert!(!self.caught_up, "told twice");
                     assert_eq!(&cursor, self.replay.cursor());
-                    self.check_caught_up();
+                    self.check_caught_up(homes, parents);
                     self.caught_up = true;
                 }
                 Ok(Ok(Some(Signal::Advanced(_)))) | Err(_) => {}
-                Ok(Ok(Some(Signal::Gap(gap)))) => panic!("{gap}"),
-                Ok(Ok(None)) => return self.end(),
-                Ok(Err(error)) => panic!("{error}"),
+                Ok(Ok(Some(Signal::Gap(gap)))) => {
+                    self.line.gaps.insert(gap.partition);
+                }
+                Ok(Ok(None)) => return self.end(homes, parents),
+                Ok(Err(error)) => self.line.miss(&error),
             },
         }
         true
     }
 
-    fn end(&self) -> bool {
+    fn end(&self, homes: &Homes, parents: &Parents) -> bool {
         assert!(!self.follows, "a follower ended");
-        self.check_caught_up();
+        self.check_caught_up(homes, parents);
         false
     }
 }
@@ -135,8 +159,12 @@ impl Reading {
 struct World {
     shards: Shards,
     dice: Dice,
+    /// Whether retention takes records.
+    trims: bool,
     /// All that was appended, in order.
     appended: Vec<String>,
+    homes: Homes,
+    parents: Parents,
     readings: Vec<Reading>,
     /// Where readings stood, as text, and what they had seen by then.
     stands: Vec<(String, Line)>,
@@ -149,14 +177,18 @@ impl World {
         Self {
             shards: shards(count).await,
             dice,
+            trims: seed % 2 == 1,
             appended: Vec::new(),
+            homes: Homes::new(),
+            parents: Parents::new(),
             readings: Vec::new(),
             stands: Vec::new(),
         }
     }
 
     async fn act(&mut self) {
-        match self.dice.roll(12) {
+        match self.dice.roll(13) {
+            12 if self.trims => self.shards.trim(self.dice.roll(4)),
             0..=2 => self.append().await,
             3 => self.reshape().await,
             4 => self.trouble(),
@@ -186,7 +218,11 @@ impl World {
             batch.push(record(&value));
             self.appended.push(value);
         }
-        self.shards.topic.append(batch).await.unwrap();
+        let first = self.appended.len() - batch.len();
+        let stored = self.shards.topic.append(batch).await.unwrap();
+        let homes = stored.records().iter().map(|s| s.partition.unwrap());
+        let values = self.appended[first..].iter().cloned();
+        self.homes.extend(values.zip(homes));
     }
 
     async fn reshape(&mut self) {
@@ -200,6 +236,14 @@ impl World {
         if !merged && open.len() < 8 {
             self.shards.state.split(&name(), one).unwrap();
         }
+        self.see_parents().await;
+    }
+
+    async fn see_parents(&mut self) {
+        let backend = self.shards.state.connect();
+        let listed = backend.partitions(&name()).await.unwrap();
+        self.parents
+            .extend(listed.into_iter().map(|p| (p.id, p.parents)));
     }
 
     fn trouble(&mut self) {
@@ -225,7 +269,16 @@ impl World {
         let now = self.shards.bus.clock().now();
         let (start, line) = match self.dice.roll(6) {
             0 => (Start::Beginning, Line::default()),
-            1 => (Start::Earliest, Line::default()),
+            1 => {
+                // What is gone by now is accepted.
+                let kept = all(&self.shards.topic, Start::Earliest).await;
+                let kept: BTreeSet<String> = kept.into_iter().collect();
+                let line = Line {
+                    skipped: &self.acknowledged() - &kept,
+                    ..Line::default()
+                };
+                (Start::Earliest, line)
+            }
             2 => {
                 let line = Line {
                     skipped: self.acknowledged(),
@@ -233,7 +286,7 @@ impl World {
                 };
                 (Start::Latest, line)
             }
-            3 => {
+            3 if !self.trims => {
                 let ago = Duration::from_millis(self.dice.roll(4_000) as u64);
                 let since = now.as_millis() - i64::try_from(ago.as_millis()).unwrap();
                 let since = Timestamp::from_millis(since);
@@ -279,7 +332,10 @@ impl World {
         let which = self.dice.roll(self.readings.len());
         let mut reading = self.readings.swap_remove(which);
         for _ in 0..self.dice.roll(8) {
-            if !reading.step(&mut self.dice).await {
+            if !reading
+                .step(&mut self.dice, &self.homes, &self.parents)
+                .await
+            {
                 self.stand(&reading);
                 return;
             }
@@ -296,7 +352,7 @@ impl World {
     }
 
     /// Whether a line that has read to the end has read what it should.
-    fn check(&self, line: &Line, stored: &BTreeMap<String, Timestamp>, parents: &Parents) {
+    fn check(&self, line: &Line, stored: &BTreeMap<String, Timestamp>) {
         let expected: Vec<String> = self
             .appended
             .iter()
@@ -305,13 +361,28 @@ impl World {
             .cloned()
             .collect();
         let seen: Vec<String> = line.seen.iter().map(|(_, value)| value.clone()).collect();
-        assert_eq!(by_key(&seen), by_key(&expected));
+        // What is missing was told, and what was told is missing.
+        let values = line.values();
+        let (kept, gone): (Vec<String>, Vec<String>) = expected
+            .into_iter()
+            .partition(|value| values.contains(value));
+        assert_eq!(by_key(&seen), by_key(&kept));
+        for value in &gone {
+            assert!(line.is_told(self.homes[value], &self.parents), "{value}");
+        }
+        let gone: BTreeSet<PartitionId> = gone.iter().map(|value| self.homes[value]).collect();
+        for gap in &line.gaps {
+            // Of one that never held anything nobody can tell that any more.
+            let empty = !self.homes.values().any(|home| home == gap);
+            let missing = !line_of(*gap, &self.parents).is_disjoint(&gone);
+            assert!(missing || empty, "nothing is gone of {gap}");
+        }
         let mut last: BTreeMap<PartitionId, usize> = BTreeMap::new();
         for (at, (partition, _)) in line.seen.iter().enumerate() {
             last.insert(*partition, at);
         }
         for (at, (partition, value)) in line.seen.iter().enumerate() {
-            for parent in &parents[partition] {
+            for parent in &self.parents[partition] {
                 let parent_ended = last.get(parent).is_none_or(|last| *last < at);
                 assert!(parent_ended, "{value} came before the end of {parent}");
             }
@@ -320,27 +391,26 @@ impl World {
 
     async fn finish(mut self) {
         self.shards.state.faults().heal();
-        let backend = self.shards.state.connect();
-        let listed = backend.partitions(&name()).await.unwrap();
-        let parents: Parents = listed.into_iter().map(|p| (p.id, p.parents)).collect();
+        self.see_parents().await;
         let topic = self.shards.topic.clone();
         let mut stored = BTreeMap::new();
-        let mut whole = topic.replay(Start::Beginning).await.unwrap();
+        let mut whole = topic.replay(Start::Earliest).await.unwrap();
         while let Some(record) = whole.next().await.unwrap() {
             stored.insert(text(&record), record.stored_at().unwrap());
         }
-        assert_eq!(stored.len(), self.appended.len());
+        assert!(self.trims || stored.len() == self.appended.len());
         for mut reading in std::mem::take(&mut self.readings) {
             self.stand(&reading);
             let quiet = Duration::from_secs(100);
             while let Ok(record) = tokio::time::timeout(quiet, reading.replay.next()).await {
-                match record.unwrap() {
-                    Some(record) => reading.line.see(&record),
-                    None => break,
+                match record {
+                    Ok(Some(record)) => reading.line.see(&record),
+                    Ok(None) => break,
+                    Err(error) => reading.line.miss(&error),
                 }
             }
             if reading.follows {
-                self.check(&reading.line, &stored, &parents);
+                self.check(&reading.line, &stored);
             }
             self.stand(&reading);
         }
@@ -348,18 +418,21 @@ impl World {
             let mut line = line.clone();
             let cursor: Cursor = text.parse().unwrap();
             let mut rest = topic.replay(&cursor).await.unwrap();
-            while let Some(record) = rest.next().await.unwrap() {
-                line.see(&record);
+            while let Some(record) = rest.next().await.transpose() {
+                match record {
+                    Ok(record) => line.see(&record),
+                    Err(error) => line.miss(&error),
+                }
             }
-            self.check(&line, &stored, &parents);
+            self.check(&line, &stored);
         }
         for _ in 0..20 {
-            self.check_range(&topic).await;
+            self.check_range(&topic, &stored).await;
         }
     }
 
     /// A range between any two cursors is what the second had seen and the first had not.
-    async fn check_range(&mut self, topic: &annals_core::Topic) {
+    async fn check_range(&mut self, topic: &Topic, stored: &BTreeMap<String, Timestamp>) {
         let stands: Vec<_> = self
             .stands
             .iter()
@@ -374,14 +447,40 @@ impl World {
         let until = Until::Through(to.parse().unwrap());
         let read = between(topic, Start::After(from.parse().unwrap()), until).await;
         let expected: BTreeSet<String> = &after.values() - &before.values();
-        let expected: Vec<String> = self
+        let within = |value: &&String| expected.contains(*value);
+        let (kept, gone): (Vec<String>, Vec<String>) = self
             .appended
             .iter()
-            .filter(|value| expected.contains(*value))
+            .filter(within)
             .cloned()
-            .collect();
-        assert_eq!(by_key(&read), by_key(&expected), "{from} to {to}");
+            .partition(|value| stored.contains_key(value));
+        let (gaps, read): (Vec<String>, Vec<String>) =
+            read.into_iter().partition(|said| said.starts_with("[gap"));
+        assert_eq!(by_key(&read), by_key(&kept), "{from} to {to}");
+        // What the first was told of lies behind it, and so do the ancestors of what it names:
+        // those that had vanished are told with the partition that continues them.
+        let from: Cursor = from.parse().unwrap();
+        let named: BTreeSet<PartitionId> = from.places().map(|(id, _)| id).collect();
+        let lines = named.iter().flat_map(|id| line_of(*id, &self.parents));
+        let behind: BTreeSet<PartitionId> = lines.filter(|id| !named.contains(id)).collect();
+        let missing = gone
+            .iter()
+            .any(|value| !behind.contains(&self.homes[value]));
+        let told = !gaps.is_empty() || !before.gaps.is_empty();
+        assert!(!missing || told, "{from} to {to}");
     }
+}
+
+/// A partition and all that it continues.
+fn line_of(partition: PartitionId, parents: &Parents) -> BTreeSet<PartitionId> {
+    let mut found = BTreeSet::new();
+    let mut line = vec![partition];
+    while let Some(id) = line.pop() {
+        if found.insert(id) {
+            line.extend(parents.get(&id).into_iter().flatten());
+        }
+    }
+    found
 }
 
 type Parents = BTreeMap<PartitionId, Vec<PartitionId>>;

@@ -151,8 +151,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// The partitions that are there now. An ended one stays listed until retention has passed
     /// its end (an empty one too) and what it continues is listed no more: core takes an unread
-    /// partition that is neither listed nor found by [`read`](Self::read) for a
-    /// [`Gap`](crate::Gap), and an unnamed one for unread unless it sees what continues it.
+    /// partition that is listed no more for a [`Gap`](crate::Gap), unless something else tells of
+    /// it (a cursor, the end of what it continues) and [`read`](Self::read) finds it.
     async fn partitions(&self, topic: &TopicName) -> Result<Vec<Partition>>;
 
     /// Opens a reading. Returns once its start is pinned. `NotFound` for a partition that is there

@@ -88,6 +88,12 @@ impl Lineage {
         }
         lineage.finished_at_start = lineage.ancestors(from.places().map(|(id, _)| id));
         if lineage.whole {
+            // So is what only the stop names: it lies in the range.
+            if let Stop::Through(to) = stop {
+                for (id, _) in to.places() {
+                    lineage.add_vanished(id);
+                }
+            }
             lineage.add_vanished_parents();
         }
         lineage.link();
@@ -128,10 +134,10 @@ impl Lineage {
             Some(_) => Some(self.stop.clone()),
             None if self.finished_at_stop.contains(&id) => Some(Stop::Never),
             // What continues it is not known any more: begun before the start, it was finished
-            // by the stop.
+            // by a stop that names others. Rather a gap too many than one that is not told.
             None => self.nodes.get(&id).and_then(|node| {
-                let begun = node.named && !node.listed && !self.finished_at_stop.is_empty();
-                begun.then_some(Stop::Never)
+                let passed = to.rest() == Rest::FromStart && to.places().len() > 0;
+                (passed && node.named && !node.listed).then_some(Stop::Never)
             }),
         }
     }
@@ -153,6 +159,13 @@ impl Lineage {
             .iter()
             .filter(|(_, node)| node.state == State::Waiting)
             .map(|(id, _)| *id)
+    }
+
+    /// Whether it vanished before anything told of it: what it held, and what it continues and
+    /// nobody knows any more, is gone.
+    pub(super) fn is_lost(&self, id: PartitionId) -> bool {
+        let node = self.nodes.get(&id);
+        node.is_some_and(|node| !node.listed && !node.named)
     }
 
     /// What a partition continues, as far as it is known.
@@ -180,12 +193,20 @@ impl Lineage {
     /// Counts in what a listing, or the end of a partition, shows; the partitions that are new.
     pub(super) fn learn(&mut self, partitions: &[Partition]) -> Vec<PartitionId> {
         let mut new: Vec<PartitionId> = Vec::new();
+        let mut found = false;
         for partition in partitions {
             if self.add_listed(partition) {
                 new.push(partition.id);
+            } else if let Some(node) = self.nodes.get_mut(&partition.id)
+                && !node.listed
+            {
+                // It had vanished, and what it continues tells of it.
+                node.listed = true;
+                node.parents.clone_from(&partition.parents);
+                found = true;
             }
         }
-        if new.is_empty() {
+        if new.is_empty() && !found {
             return new;
         }
         new.extend(self.add_vanished_parents());

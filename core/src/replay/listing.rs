@@ -47,9 +47,10 @@ impl Merge {
             }
         }
         let ready = lineage.ready();
+        let lanes = self.lanes_of(ready);
         self.check_caught_up();
         self.discover();
-        self.lanes_of(ready)
+        lanes
     }
 
     /// Lanes of partitions whose earliest record is still to be pinned although they wait.
@@ -58,11 +59,46 @@ impl Merge {
             return Vec::new();
         };
         let earliest = |id: &PartitionId| self.track.frontier(*id) == Some(Frontier::EARLIEST);
-        self.lanes_of(lineage.waiting().filter(earliest).collect())
+        let waiting = lineage.waiting().filter(earliest);
+        waiting.filter_map(|id| self.lane_of(id)).collect()
     }
 
-    fn lanes_of(&self, ids: Vec<PartitionId>) -> Vec<Lane> {
-        ids.into_iter().filter_map(|id| self.lane_of(id)).collect()
+    /// Lanes of what can be opened; what is lost is told, and makes way for what continues it.
+    fn lanes_of(&mut self, ready: Vec<PartitionId>) -> Vec<Lane> {
+        let mut lanes = Vec::new();
+        for id in ready {
+            if self.lineage.as_ref().is_some_and(|l| l.is_lost(id)) {
+                self.lost.push_back((id, Vec::new()));
+            } else {
+                lanes.extend(self.lane_of(id));
+            }
+        }
+        lanes
+    }
+
+    /// Tells of the next partition of which what is unread is gone; whether there was one. The
+    /// cursor passes it only once that has been handed out.
+    pub(super) fn tell_lost(&mut self) -> bool {
+        let Some((id, shown)) = self.lost.pop_front() else {
+            return false;
+        };
+        let from = self.track.frontier(id).unwrap_or(Frontier::Start);
+        self.tell_gap(Gap {
+            partition: id,
+            from,
+            to: None,
+        });
+        self.passing = Some((id, shown));
+        true
+    }
+
+    /// Goes on behind a partition whose loss was told.
+    pub(super) fn pass_lost(&mut self) -> bool {
+        let Some((id, shown)) = self.passing.take() else {
+            return false;
+        };
+        self.finish_partition(id, &shown);
+        true
     }
 
     fn lane_of(&self, id: PartitionId) -> Option<Lane> {
@@ -83,7 +119,11 @@ impl Merge {
 
     /// Whether nothing can come any more.
     pub(super) fn is_done(&self) -> bool {
-        self.lanes == 0 && self.listings == 0 && !(self.grows() && self.range.stop == Stop::Never)
+        let waits = !self.lost.is_empty() || self.passing.is_some();
+        self.lanes == 0
+            && self.listings == 0
+            && !waits
+            && !(self.grows() && self.range.stop == Stop::Never)
     }
 
     /// Whether partitions that are made later belong to it, children of none that it reads
@@ -167,18 +207,13 @@ impl Merge {
                 if listing.iter().any(|partition| partition.id == id) {
                     return self.fail(Some(id), error);
                 }
-                let from = self.track.frontier(id).unwrap_or(Frontier::Start);
-                self.tell_gap(Gap {
-                    partition: id,
-                    from,
-                    to: None,
-                });
-                self.finish_partition(id, &listing);
+                self.lost.push_back((id, listing));
             }
         }
     }
 
-    /// A partition is finished: its children are named in the cursor, and it needs no longer be.
+    /// A partition is finished, and this was shown with its end: its children are named in the
+    /// cursor, so it needs no longer be.
     fn finish_partition(&mut self, id: PartitionId, shown: &[Partition]) {
         self.learn(shown);
         let Some(lineage) = &mut self.lineage else {

@@ -11,7 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
 use crate::cursor::{Cursor, Frontier};
-use crate::driver::{Fetched, ReadRange, Room, Stop};
+use crate::driver::{Fetched, Partition, ReadRange, Room, Stop};
 use crate::error::{Error, Operation, Result};
 use crate::pending::BoxFuture;
 use crate::position::PartitionId;
@@ -77,6 +77,10 @@ pub(super) struct Merge {
     speaker: Option<Box<Lane>>,
     /// What is to be told before anything else.
     pub(super) told: VecDeque<Next>,
+    /// Partitions of which what is unread is gone, with what was listed instead: to be told.
+    pub(super) lost: VecDeque<(PartitionId, Vec<Partition>)>,
+    /// The one of these that is being told.
+    pub(super) passing: Option<(PartitionId, Vec<Partition>)>,
     pub(super) track: Track,
     caught_up: bool,
     /// The last gap told of each partition, so that a reader that was opened again does not tell
@@ -107,6 +111,8 @@ impl Merge {
             front: VecDeque::new(),
             speaker: None,
             told: VecDeque::new(),
+            lost: VecDeque::new(),
+            passing: None,
             track,
             caught_up: false,
             last_gaps: BTreeMap::new(),
@@ -178,6 +184,9 @@ impl Merge {
             }
             if let Some(over) = &self.over {
                 return Poll::Ready(over.clone().map(|()| Next::End));
+            }
+            if self.pass_lost() || self.tell_lost() {
+                continue;
             }
             if self.is_done() {
                 self.finish();
