@@ -255,14 +255,16 @@ impl Lineage {
         self.wake(children)
     }
 
-    /// The range stopped within a partition.
-    pub(super) fn stopped(&mut self, id: PartitionId) {
+    /// The range stopped within a partition; what can be opened now.
+    pub(super) fn stopped(&mut self, id: PartitionId) -> Vec<PartitionId> {
         if let Some(node) = self.nodes.get_mut(&id) {
             node.state = State::Stopped;
         }
         if self.stop == Stop::End {
             self.caught_up(id);
         }
+        let children = self.children(id).iter().copied().collect();
+        self.wake(children)
     }
 
     /// All that a partition held at the open has been read.
@@ -379,7 +381,10 @@ impl Lineage {
             let passes = |parent: &PartitionId| match self.state(*parent) {
                 None | Some(State::Finished) => true,
                 Some(State::Skipped { passed }) => passed,
-                Some(State::Waiting | State::Reading | State::Stopped) => false,
+                // A cursor may stop within a parent and behind records of its child: one that
+                // was pinned at what was kept of each.
+                Some(State::Stopped) => matches!(self.stop, Stop::Through(_)),
+                Some(State::Waiting | State::Reading) => false,
             };
             let Some(node) = self.nodes.get(&id) else {
                 continue;

@@ -147,8 +147,10 @@ impl Merge {
     /// A lane's range ended within its partition.
     pub(super) fn lane_over(&mut self, partition: Option<PartitionId>) {
         if let (Some(id), Some(lineage)) = (partition, &mut self.lineage) {
-            lineage.stopped(id);
+            let ready = lineage.stopped(id);
             self.check_caught_up();
+            let lanes = self.lanes_of(ready);
+            self.start(lanes);
         }
     }
 
