@@ -145,6 +145,34 @@ async fn members_share_fairly_and_take_over_from_the_killed_and_the_closed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_leaving_takes_nothing_over() {
+    let (state, clock, first) = world(2).await;
+    let one = first.join().await.unwrap();
+    shared(&first, &clock, &[2]).await;
+    let second = Process::new(&state, &clock).await;
+    let two = second.join().await.unwrap();
+    shared(&first, &clock, &[1, 1]).await;
+    // Until the first has noticed.
+    clock.sleep(LEASE).await;
+    let keys = [key_of(&state, shard(0)), key_of(&state, shard(1))];
+    append(&first.topic, keys.iter().map(|key| format!("{key}-1"))).await;
+    let (other, kept) = (next(&one).await, next(&two).await);
+    let closing = tokio::spawn(two.close(30 * LEASE));
+    first.kill();
+    let third = Process::new(&state, &clock).await;
+    let three = third.join().await.unwrap();
+    let start = clock.elapsed();
+    assert_eq!(text(&*next(&three).await), text(&other));
+    assert!(
+        clock.elapsed() < start + 3 * LEASE,
+        "the second kept it for nothing"
+    );
+    kept.done();
+    closing.await.unwrap().unwrap();
+    drop((one, other));
+}
+
+#[tokio::test(start_paused = true)]
 async fn more_members_than_leases_stand_by() {
     let (state, clock, first) = world(1).await;
     let one = first.join().await.unwrap();
@@ -264,38 +292,52 @@ async fn a_co_parent_that_nobody_has_seen_yet_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_group_made_before_a_split_by_its_co_parents_root_keeps_the_lineage() {
-    // As before, but the group is older than the split: its table has the two roots alone.
-    let (state, _, process) = world(2).await;
-    let bus = process.topic.bus().clone();
-    bus.topic("orders")
-        .create_if_missing()
-        .groups(["billing"])
-        .await
-        .unwrap();
+async fn a_co_parent_whose_own_parent_another_member_still_reads_is_waited_for() {
+    // As before, but the group is older than the split, so its table has the two roots alone, and
+    // the second member has not come to the end of 1 when the first has come to that of 0.
+    let (state, clock, first) = world(2).await;
+    let bus = first.topic.bus().clone();
+    let open = bus.topic("orders").create_if_missing();
+    open.groups(["billing"]).await.unwrap();
+    let one = first.join().await.unwrap();
+    shared(&first, &clock, &[2]).await;
+    let second = Process::new(&state, &clock).await;
+    let two = second.join().in_flight(2, 1 << 20).await.unwrap();
+    shared(&first, &clock, &[1, 1]).await;
+    // Until the first has noticed.
+    clock.sleep(LEASE).await;
+
     let (a, b) = (key_of(&state, shard(0)), key_of(&state, shard(1)));
-    append(&process.topic, [format!("{a}-1"), format!("{b}-1")]).await;
-    let billing = process.join().await.unwrap();
-    let (one, other) = (next(&billing).await, next(&billing).await);
-    let (first, lagging) = if text(&one) == format!("{a}-1") {
-        (one, other)
-    } else {
-        (other, one)
-    };
-    let (two, _) = state.split(&name(), shard(1)).unwrap();
-    let c = key_of(&state, two);
-    append(&process.topic, [format!("{c}-2")]).await;
-    state.merge(&name(), shard(0), two).unwrap();
-    append(&process.topic, [format!("{a}-3"), format!("{c}-3")]).await;
-    first.done_and_wait().await.unwrap();
-    // Less than a look for new partitions takes: what the end of 0 says must be enough.
-    assert!(is_quiet(&billing, LEASE / 2).await);
-    assert!(is_quiet(&billing, 4 * LEASE).await);
+    append(&first.topic, numbered(&b, 8)).await;
+    append(&first.topic, numbered(&a, 1)).await;
+    let (left, _) = state.split(&name(), shard(1)).unwrap();
+    let c = key_of(&state, left);
+    append(&first.topic, [format!("{c}-20")]).await;
+    state.merge(&name(), shard(0), left).unwrap();
+    append(&first.topic, [format!("{a}-30"), format!("{c}-30")]).await;
+
+    let lagging = next(&two).await;
+    assert_eq!(text(&lagging), format!("{b}-1"));
+    assert_eq!(handle(&one, 1).await, [format!("{a}-1")]);
+    assert!(is_quiet(&one, 6 * LEASE).await, "4 before its parent 2");
     lagging.done();
-    let seen = handle(&billing, 3).await;
+    let mut seen = Vec::new();
+    while seen.len() < 7 + 3 {
+        let delivery = tokio::select! {
+            biased;
+            delivery = next(&one) => delivery,
+            delivery = next(&two) => delivery,
+        };
+        seen.push(text(&delivery));
+        delivery.done();
+    }
     let place = |value: String| seen.iter().position(|v| *v == value).unwrap();
     assert!(
-        place(format!("{c}-2")) < place(format!("{c}-3")),
+        place(format!("{c}-20")) < place(format!("{c}-30")),
+        "{seen:?}"
+    );
+    assert!(
+        place(format!("{b}-8")) < place(format!("{a}-30")),
         "{seen:?}"
     );
 }

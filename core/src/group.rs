@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::capability::Partitions;
+use crate::defaults;
 use crate::driver::{Inbound, Leases, Settling, SubscribeOptions};
 use crate::error::Result;
 use crate::name::Group;
@@ -42,7 +43,8 @@ pub(crate) async fn join(
     let held = Arc::new(held);
     let keep = keeper::keep(Arc::clone(&held), member, options.lease, growing);
     let keeper = tokio::spawn(keep).abort_handle();
-    let bytes = options.in_flight.bytes;
+    // What readers fetch ahead comes on top of what is in flight.
+    let bytes = options.in_flight.bytes.min(defaults::READ_BUFFER);
     let source = source::Readers::new(Arc::clone(&held), origin, bytes, turns, keeper);
     Ok(Inbound {
         source: Box::new(source),

@@ -104,7 +104,7 @@ impl Subscription {
     /// behind an unsettled one of its partition is not waited for.
     ///
     /// # Errors
-    /// As [`next`](Self::next); what failed stays to be committed.
+    /// As [`next`](Self::next), save gaps, which `next` tells; what failed stays to be committed.
     ///
     /// # Cancel safety
     /// Dropping it stops waiting; the commit goes on.

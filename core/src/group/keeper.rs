@@ -74,6 +74,10 @@ async fn turn(
 ) -> Result<()> {
     let clock = held.topic.bus().clock();
     held.renew().await?;
+    // Who leaves keeps what it has until it is settled, and takes nothing from those who stay.
+    if held.news.is_leaving() {
+        return Ok(());
+    }
     let mut rows = held.load().await?;
     if look && held.grow(&rows, &[]).await? {
         rows = held.load().await?;

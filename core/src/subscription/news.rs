@@ -1,6 +1,7 @@
 //! What an application is told besides records: each failure once.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -12,10 +13,12 @@ use crate::signal::Gap;
 /// those of a partition become one.
 const MOST: usize = 64;
 
-/// Failures that wait to be told, and the bell for whoever waits for anything.
+/// Failures that wait to be told, whether the membership is to end, and the bell for whoever waits
+/// for anything.
 #[derive(Debug, Default)]
 pub(crate) struct News {
     told: Mutex<VecDeque<(Error, Operation)>>,
+    leaving: AtomicBool,
     /// Rung when there may be something new to find.
     pub(crate) bell: Notify,
 }
@@ -23,6 +26,16 @@ pub(crate) struct News {
 impl News {
     fn lock(&self) -> MutexGuard<'_, VecDeque<(Error, Operation)>> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The membership is to end: nothing more is taken for it.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
     }
 
     /// Wakes everybody who waits.

@@ -83,7 +83,9 @@ impl OpenSubscription {
     /// How much may be out unsettled: what handlers have, what waits for its retry and what waits
     /// for an earlier record of its key. One record over the bytes is handed out alone. A
     /// partition stops when this many records sixteen times over are settled behind one that is
-    /// not. Default [`IN_FLIGHT_RECORDS`](defaults::IN_FLIGHT_RECORDS) and
+    /// not. Readers fetch ahead as many bytes again, at most
+    /// [`READ_BUFFER`](defaults::READ_BUFFER). Default
+    /// [`IN_FLIGHT_RECORDS`](defaults::IN_FLIGHT_RECORDS) and
     /// [`IN_FLIGHT_BYTES`](defaults::IN_FLIGHT_BYTES).
     pub fn in_flight(mut self, records: usize, bytes: usize) -> Self {
         self.0
@@ -93,8 +95,11 @@ impl OpenSubscription {
 
     /// Hand a record out at most this often; then it becomes a dead letter. Default: no limit.
     /// What is counted the capability `attempts` says; where nothing is, this is `Unsupported`.
-    /// Where attempts survive a crash, the first record after one is handed out alone, so that
-    /// the one that ends its process is found and no innocent one is counted with it.
+    /// Where attempts survive a crash, the first two records of a partition are handed out one
+    /// after the other, and after a crash all that may have been in flight, each once its attempt
+    /// is stored: so the one that ends its process is found, and those beside it are not counted
+    /// with it. What was handled and not yet committed when a process ended counts once more;
+    /// allow two attempts at least.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.0.set(|opening| opening.max_attempts = Some(attempts));
         self

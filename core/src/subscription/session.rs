@@ -224,7 +224,7 @@ impl Session {
     /// No new deliveries from here on.
     pub(crate) fn begin_close(&self) {
         self.ledger().closing = true;
-        self.news.ring();
+        self.news.leave();
         self.room.notify_one();
         self.work.notify_one();
     }

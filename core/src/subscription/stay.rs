@@ -1,5 +1,8 @@
 //! One stay of a partition: what of it is settled, committed, and may be handed out.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +43,8 @@ pub(crate) struct Stay {
     window: Window,
     committed: (Frontier, u32),
     committed_id: u64,
+    /// The last arrival that was settled as a record.
+    settled_id: u64,
     /// How often the first record behind the start had been handed out before this stay.
     before: u32,
     /// Records that are still on trial.
@@ -60,6 +65,7 @@ impl Stay {
             window: Window::new(from),
             committed: (from, attempts),
             committed_id: 0,
+            settled_id: 0,
             before: attempts,
             trial,
             announced: false,
@@ -139,6 +145,7 @@ impl Stay {
     pub(crate) fn settle(&mut self, id: u64) {
         self.tried(id);
         if self.window.settle(id) {
+            self.settled_id = self.settled_id.max(id);
             self.announced = false;
         }
     }
@@ -171,7 +178,7 @@ impl Stay {
 
     /// Whether settled records have not been committed yet.
     pub(crate) fn is_ahead(&self) -> bool {
-        self.window.at() != self.committed.0 || self.window.behind() > 0
+        self.settled_id > self.committed_id
     }
 
     /// Whether everything of the partition is committed.
@@ -216,98 +223,5 @@ impl Stay {
     pub(crate) fn end(self) -> Vec<Waiter> {
         self.gone.set();
         self.waiters.into_iter().map(|(_, waiter)| waiter).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::position::{PartitionId, Position};
-
-    const TENANCY: Tenancy = Tenancy {
-        partition: PartitionId::ONLY,
-        epoch: 1,
-    };
-
-    fn after(number: u64) -> Frontier {
-        Frontier::after(Position::new(PartitionId::ONLY, number))
-    }
-
-    fn stay(attempts: u32, trial: usize, records: u64) -> Stay {
-        let mut stay = Stay::new(TENANCY, Frontier::Start, attempts, trial);
-        for id in 1..=records {
-            stay.arrive(id, after(id));
-        }
-        stay
-    }
-
-    fn commit(stay: &mut Stay) -> (Frontier, u32) {
-        let due = stay.due().expect("something to commit");
-        stay.committed(&due);
-        (due.mark.to, due.mark.attempts)
-    }
-
-    fn handle(stay: &mut Stay, id: u64, attempt: u32) {
-        stay.hand(id, attempt);
-        stay.handed -= 1;
-        stay.settle(id);
-    }
-
-    #[test]
-    fn a_trial_commits_the_attempt_before_it_is_made() {
-        let mut stay = stay(0, 2, 3);
-        assert!(!stay.allows(2), "not before the first");
-        assert!(!stay.allows(1), "not before its attempt is committed");
-        assert!(stay.is_urgent());
-        assert_eq!(commit(&mut stay), (Frontier::Start, 1));
-        assert!(stay.allows(1));
-        stay.hand(1, 1);
-        assert!(!stay.allows(2), "one at a time");
-        stay.handed = 0;
-        stay.settle(1);
-        assert!(!stay.allows(2));
-        assert_eq!(commit(&mut stay), (after(1), 1), "the first is committed");
-        handle(&mut stay, 2, 1);
-        assert!(stay.allows(3), "the trial is over");
-    }
-
-    #[test]
-    fn a_record_on_trial_that_asks_for_a_retry_lets_others_go_on() {
-        let mut stay = stay(3, 100, 2);
-        assert!(!stay.allows(1));
-        assert_eq!(commit(&mut stay), (Frontier::Start, 4));
-        stay.hand(1, 4);
-        assert!(!stay.allows(2));
-        stay.handed = 0;
-        stay.tried(1);
-        assert!(stay.allows(2));
-    }
-
-    #[test]
-    fn attempts_of_a_record_that_is_gone_are_not_those_of_the_next() {
-        let mut stay = Stay::new(TENANCY, Frontier::Start, 7, 0);
-        stay.skips();
-        assert_eq!(stay.arrive(1, after(9)), 0);
-    }
-
-    #[test]
-    fn waiters_are_told_of_their_own_commit() {
-        let mut stay = stay(0, 0, 3);
-        let (sender, mut second) = oneshot::channel();
-        stay.settle(2);
-        stay.wait_for(2, sender);
-        assert!(stay.due().is_none(), "the first is a hole");
-        stay.settle(1);
-        let due = stay.due().unwrap();
-        assert!(second.try_recv().is_err());
-        stay.settle(3);
-        stay.committed(&due);
-        assert_eq!(second.try_recv().unwrap().map_err(|e| e.kind()), Ok(()));
-        assert_eq!(
-            stay.progress(),
-            (3, 2),
-            "the third is still to be committed"
-        );
-        assert!(stay.is_ahead());
     }
 }
