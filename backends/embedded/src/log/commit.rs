@@ -349,12 +349,13 @@ impl Writer {
     /// # Errors
     /// The disk's; nothing that was acknowledged depends on it.
     pub fn close(&mut self) -> Result<()> {
+        // Also after a failure: others may write to the directory from here on.
+        self.topic.stop_indexing();
         if self.failed.is_some() {
             return Ok(());
         }
         self.failed =
             Some(Error::closed("the log is closed; open it again").on_topic(&self.topic.name));
-        self.topic.stop_indexing();
         let mut trim = || -> io::Result<()> {
             if self.file.len()? > self.end {
                 self.file.set_len(self.end)?;

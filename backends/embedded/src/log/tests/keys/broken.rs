@@ -205,6 +205,27 @@ fn an_index_that_cannot_be_written_is_kept_in_memory() {
     judge(writer.topic(), &model, "written");
 }
 
+/// Once a log is closed, be it after a failure, its directory may be somebody else's.
+#[test]
+fn a_closed_log_writes_no_index_and_still_answers() {
+    for fails in [false, true] {
+        let disk = FaultyDisk::new(clock());
+        let here = place(disk.clone(), TINY);
+        let mut writer = made(&here, Dedupe::Off);
+        let (mut seed, mut model) = (Seed(11), Model::new());
+        fill(&mut writer, &mut seed, 3, &mut model);
+        if fails {
+            disk.faults().inject(Fault::new(Call::Sync).on(".seg"));
+            let lost = ask(&mut writer, Record::new("v"), Condition::None);
+            assert!(matches!(lost, Outcome::Unknown(_)));
+        }
+        writer.close().unwrap();
+        writer.topic().index_sealed().unwrap();
+        judge(writer.topic(), &model, "closed");
+        assert_eq!(indexes(&here.disk), 0);
+    }
+}
+
 /// Killed, or without power, at each step of writing indexes and removing them.
 #[test]
 fn no_crash_makes_a_wrong_answer() {
