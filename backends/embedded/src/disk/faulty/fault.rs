@@ -1,29 +1,29 @@
 //! Which call fails, when and how.
 
-/// A call of [`Disk`] or [`DiskFile`] that can be made to fail.
+/// A call of [`Disk`](crate::disk::Disk) or [`DiskFile`](crate::disk::DiskFile) that can be made to fail.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Call {
-    /// [`Disk::open`].
+    /// [`Disk::open`](crate::disk::Disk::open).
     Open,
-    /// [`Disk::create_dir`].
+    /// [`Disk::create_dir`](crate::disk::Disk::create_dir).
     CreateDir,
-    /// [`Disk::rename`].
+    /// [`Disk::rename`](crate::disk::Disk::rename).
     Rename,
-    /// [`Disk::remove`].
+    /// [`Disk::remove`](crate::disk::Disk::remove).
     Remove,
-    /// [`Disk::sync_dir`].
+    /// [`Disk::sync_dir`](crate::disk::Disk::sync_dir).
     SyncDir,
-    /// [`Disk::lock`].
+    /// [`Disk::lock`](crate::disk::Disk::lock).
     Lock,
-    /// [`DiskFile::read_at`].
+    /// [`DiskFile::read_at`](crate::disk::DiskFile::read_at).
     Read,
-    /// [`DiskFile::write_at`].
+    /// [`DiskFile::write_at`](crate::disk::DiskFile::write_at).
     Write,
-    /// [`DiskFile::reserve`].
+    /// [`DiskFile::reserve`](crate::disk::DiskFile::reserve).
     Reserve,
-    /// [`DiskFile::set_len`].
+    /// [`DiskFile::set_len`](crate::disk::DiskFile::set_len).
     SetLen,
-    /// [`DiskFile::sync_data`].
+    /// [`DiskFile::sync_data`](crate::disk::DiskFile::sync_data).
     Sync,
 }
 

@@ -7,7 +7,7 @@ use super::fault::{Call, Fault};
 use super::gate::Gate;
 use super::state::State;
 
-/// The hand on a [`FaultyDisk`]'s failures. Clones are the same hand.
+/// The hand on a [`FaultyDisk`](super::FaultyDisk)'s failures. Clones are the same hand.
 #[derive(Clone)]
 pub struct Faults(pub(super) Arc<Mutex<State>>, pub(super) Arc<Gate>);
 
