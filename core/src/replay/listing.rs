@@ -41,16 +41,22 @@ impl Merge {
         let Some(lineage) = &mut self.lineage else {
             return Vec::new();
         };
-        for id in lineage.unfinished() {
+        let ready = lineage.ready();
+        let lanes = self.lanes_of(ready);
+        if self.lost.is_empty() {
+            self.name_unfinished();
+        }
+        self.check_caught_up();
+        self.discover();
+        lanes
+    }
+
+    fn name_unfinished(&mut self) {
+        for id in self.lineage.iter().flat_map(Lineage::unfinished) {
             if self.track.frontier(id).is_none() {
                 self.track.set(id, Frontier::Start);
             }
         }
-        let ready = lineage.ready();
-        let lanes = self.lanes_of(ready);
-        self.check_caught_up();
-        self.discover();
-        lanes
     }
 
     /// Lanes of partitions whose earliest record is still to be pinned although they wait.
@@ -97,6 +103,11 @@ impl Merge {
         let Some((id, shown)) = self.passing.take() else {
             return false;
         };
+        if self.lost.is_empty() {
+            // Named before all of it was told, what continues the lost would say that they are
+            // finished.
+            self.name_unfinished();
+        }
         self.finish_partition(id, &shown);
         true
     }
