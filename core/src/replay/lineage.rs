@@ -130,7 +130,8 @@ impl Lineage {
             return Some(self.stop.clone());
         };
         match to.frontier(id) {
-            Some(Frontier::Start) => None,
+            // What it continues lies in the range, and nobody knows any more what that was.
+            Some(Frontier::Start) => self.is_lost(id).then_some(Stop::Never),
             Some(_) => Some(self.stop.clone()),
             None if self.finished_at_stop.contains(&id) => Some(Stop::Never),
             // What continues it is not known any more: begun before the start, it was finished
