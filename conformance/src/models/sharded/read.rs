@@ -159,7 +159,8 @@ impl ShardReader {
             // There is no room for it.
             return None;
         }
-        let all_read = shard.after(&self.at).next().is_none();
+        // What is gone behind the bound was not read.
+        let all_read = shard.after(&self.at).next().is_none() && !shard.lacks(&self.at);
         if all_read && shard.closed.is_some() && !matches!(self.bound, Bound::Nothing) {
             self.ended = true;
             return Some(Fetched::PartitionEnded {
