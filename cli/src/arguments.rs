@@ -211,6 +211,9 @@ pub(crate) enum TopicsCommand {
         /// A group to make with it; may be given again
         #[arg(long, value_name = "GROUP", value_parser = group_name)]
         group: Vec<Group>,
+        /// Which kind of topic, where the backend has several
+        #[arg(long, value_name = "KIND")]
+        kind: Option<String>,
     },
     /// Print what a topic is and what it promises
     Describe {

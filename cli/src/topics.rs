@@ -29,13 +29,14 @@ pub(crate) async fn run(bus: &Bus, arguments: &Topics, stop: &Stop) -> Result<()
             retention,
             dedupe,
             group,
+            kind,
         } => {
             let spec = TopicSpec {
                 partitions: *partitions,
                 retention: *retention,
                 dedupe: *dedupe,
                 groups: group.clone(),
-                kind: None,
+                kind: kind.clone().map(Into::into),
             };
             let made = bus.admin()?.create(topic, &spec).await?;
             tell(if made {

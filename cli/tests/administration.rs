@@ -35,6 +35,8 @@ fn topics_come_and_go() {
         .fails(1, &["its retention is Age(2592000s)"]);
     log.run(&["topics", "create", "c", "--partitions", "2"])
         .fails(1, &["one partition"]);
+    log.run(&["topics", "create", "c", "--kind", "compacted"])
+        .fails(1, &["none called \"compacted\""]);
     log.run(&["topics", "create", "a"]).ok();
     assert_eq!(log.run(&["topics", "list"]).ok().text(), "a\nb\n");
     assert_eq!(

@@ -92,7 +92,7 @@ impl Embedded {
                 "a topic of the embedded log has one partition, not {n}"
             )));
         }
-        if let Some(kind) = spec.kind {
+        if let Some(kind) = &spec.kind {
             return Err(Error::unsupported(format!(
                 "the embedded log has one kind of topic, none called {kind:?}"
             )));

@@ -538,7 +538,7 @@ async fn topics_are_as_asked_for_or_refused() {
             ..spec()
         },
         TopicSpec {
-            kind: Some("compacted"),
+            kind: Some("compacted".into()),
             ..spec()
         },
     ];

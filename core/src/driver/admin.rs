@@ -1,5 +1,6 @@
 //! Topics and groups as things that are made, described and deleted.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +27,9 @@ pub struct TopicSpec {
     pub dedupe: Option<Duration>,
     /// Groups to make with it.
     pub groups: Vec<Group>,
-    /// Which kind of topic, where the backend has several.
-    pub kind: Option<&'static str>,
+    /// Which kind of topic, where the backend has several; a kind that it does not know is
+    /// `Unsupported`.
+    pub kind: Option<Cow<'static, str>>,
 }
 
 /// How far behind a reader is.
