@@ -16,7 +16,7 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use annals::{Group, Record, Recorded, Start, Topic, TopicSpec, Verdict, letters};
+use annals::{Record, Recorded, Start, Topic, TopicSpec, Verdict, letters};
 use check::{check, fresh};
 use clap::Parser;
 use rustix::process::{Signal, getpid, kill_process};
@@ -89,12 +89,8 @@ async fn main() -> Result<()> {
     let mut sigterm = signal(SignalKind::terminate())?;
     run(&topic, &desk, async move { sigterm.recv().await }).await?;
     let (handled, at_work) = desk.books(|books| (books.handled(), books.at_work));
-    let left = bus
-        .admin()?
-        .group_lag(topic.name(), &Group::new(GROUP)?)
-        .await?;
-    let left: u64 = left.iter().filter_map(|lag| lag.records).sum();
-    let committed = all - usize::try_from(left)?;
+    let left = topic.group_lag(GROUP).await?.records;
+    let committed = all - usize::try_from(left.ok_or("this log does not say how far a group is")?)?;
     println!("     {handled} of {all} records were handled when it ended, {committed} committed");
     check(
         handled < all && at_work == 0,

@@ -1,21 +1,21 @@
 //! `annals groups`.
 
-use annals::driver::{Admin, GroupStatus};
+use annals::driver::GroupStatus;
 use annals::{Bus, Lag, TopicName};
 use serde_json::json;
 
 use crate::arguments::{Groups, GroupsCommand};
+use crate::bus::open;
 use crate::exit::{Failure, tell};
-use crate::lag::{age, records, sum};
+use crate::lag::{age, records};
 use crate::stop::Stop;
 use crate::table::{columns, print, print_json};
 
 pub(crate) async fn run(bus: &Bus, arguments: &Groups, stop: &Stop) -> Result<(), Failure> {
-    let admin = bus.admin()?;
     match &arguments.command {
-        GroupsCommand::List { topic, json } => list(&*admin, topic, *json, stop).await,
+        GroupsCommand::List { topic, json } => list(bus, topic, *json, stop).await,
         GroupsCommand::Create { topic, group, from } => {
-            let made = admin.create_group(topic, group, from).await?;
+            let made = bus.admin()?.create_group(topic, group, from).await?;
             tell(if made {
                 format!("created {group}")
             } else {
@@ -24,22 +24,18 @@ pub(crate) async fn run(bus: &Bus, arguments: &Groups, stop: &Stop) -> Result<()
             Ok(())
         }
         GroupsCommand::Delete { topic, group } => {
-            admin.delete_group(topic, group).await?;
+            bus.admin()?.delete_group(topic, group).await?;
             tell(format!("deleted {group}"));
             Ok(())
         }
     }
 }
 
-async fn list(
-    admin: &dyn Admin,
-    topic: &TopicName,
-    json: bool,
-    stop: &Stop,
-) -> Result<(), Failure> {
+async fn list(bus: &Bus, topic: &TopicName, json: bool, stop: &Stop) -> Result<(), Failure> {
     let mut groups: Vec<(GroupStatus, Lag)> = Vec::new();
-    for group in admin.groups(topic).await? {
-        let lag = sum(&admin.group_lag(topic, &group.group).await?);
+    let opened = open(bus, topic.as_str()).await?;
+    for group in bus.admin()?.groups(topic).await? {
+        let lag = opened.group_lag(&group.group).await?;
         groups.push((group, lag));
     }
     let committed = |group: &GroupStatus| group.committed.as_ref().map(ToString::to_string);

@@ -39,7 +39,7 @@ pub(crate) async fn run(bus: &Bus, arguments: &arguments::Lag, stop: &Stop) -> R
         rows.push(row(name, lag));
     }
     if lags.len() > 1 {
-        rows.push(row("all".to_owned(), &sum(&lags)));
+        rows.push(row("all".to_owned(), &annals::Lag::sum(&lags)));
     }
     print(columns(&rows), stop).await
 }
@@ -57,13 +57,4 @@ pub(crate) fn records(lag: &annals::Lag) -> [String; 2] {
 /// In milliseconds.
 pub(crate) fn age(lag: &annals::Lag) -> Option<u64> {
     lag.age.and_then(|age| u64::try_from(age.as_millis()).ok())
-}
-
-/// Over all partitions; what one of them does not say the sum does not say either.
-pub(crate) fn sum(lags: &[annals::Lag]) -> annals::Lag {
-    annals::Lag {
-        partition: None,
-        records: lags.iter().map(|lag| lag.records).sum(),
-        age: lags.iter().filter_map(|lag| lag.age).max(),
-    }
 }

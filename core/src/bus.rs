@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admin::Placed;
 use crate::clock::Clock;
 use crate::driver::{Admin, Backend};
 use crate::error::{Error, Operation, Result};
@@ -70,23 +71,28 @@ impl Bus {
     /// # Cancel safety
     /// Dropping it has no effect.
     pub async fn topics(&self) -> Result<Vec<TopicName>> {
-        self.admin()?
-            .topics()
-            .await
-            .map_err(|e| e.during(Operation::Admin).by(self.scheme()))
+        self.admin()?.topics().await
     }
 
-    /// The administration of topics and groups. Its calls are single attempts, not tried again.
+    /// The administration of topics and groups. Its calls are single attempts, not tried again;
+    /// their errors carry operation, topic and scheme.
     ///
     /// # Errors
     /// `Unsupported` where the backend has none.
     pub fn admin(&self) -> Result<Arc<dyn Admin>> {
+        let scheme = self.scheme();
+        match self.bare_admin() {
+            Ok(inner) => Ok(Arc::new(Placed { inner, scheme })),
+            Err(error) => Err(error.during(Operation::Admin).by(scheme)),
+        }
+    }
+
+    /// The same for core's own handles, which place errors in what they are doing.
+    pub(crate) fn bare_admin(&self) -> Result<Arc<dyn Admin>> {
         self.backend.admin().ok_or_else(|| {
             Error::unsupported(
                 "this backend cannot create, describe or delete topics; use the service's own tools",
             )
-            .during(Operation::Admin)
-            .by(self.scheme())
         })
     }
 

@@ -21,6 +21,7 @@
 //! [`Duration`](std::time::Duration)s and in [`Timestamp`]s of whole milliseconds, UTC.
 
 pub mod address;
+mod admin;
 mod append;
 mod appender;
 mod batch;

@@ -134,7 +134,8 @@ impl Subscription {
         }
     }
 
-    /// How far the group is behind the end, over all partitions.
+    /// How far the group is behind the end, over all partitions; see [`Topic::group_lag`], which
+    /// needs no membership.
     ///
     /// # Errors
     /// `Unsupported` where the backend cannot say.
@@ -142,11 +143,7 @@ impl Subscription {
     /// # Cancel safety
     /// Dropping it has no effect.
     pub async fn lag(&self) -> Result<Lag> {
-        let topic = &self.session.topic;
-        let admin = topic.bus().admin()?;
-        let lags = admin.group_lag(topic.name(), &self.session.group).await;
-        let lags = lags.map_err(|e| self.session.place(e, Operation::Subscribe))?;
-        Ok(crate::topic::sum(&lags))
+        self.topic().group_lag(self.group()).await
     }
 
     /// Lets `handler` handle every record: the worker that everybody writes. See [`Run`].

@@ -78,8 +78,7 @@ impl Topic {
         end.map_err(|e| self.place(e, Operation::Read))
     }
 
-    /// How far `cursor` is behind the end now, over all partitions: records are summed, the age
-    /// is the oldest; what one partition cannot say the sum does not say either.
+    /// How far `cursor` is behind the end now, over all partitions: their [`sum`](Lag::sum).
     ///
     /// # Errors
     /// `Config` for a cursor of another topic; `Unsupported` where the backend cannot say.
@@ -87,9 +86,28 @@ impl Topic {
     /// # Cancel safety
     /// Dropping it has no effect.
     pub async fn lag(&self, cursor: &Cursor) -> Result<Lag> {
-        let lags = self.bus().admin()?.lag(self.name(), cursor).await;
-        let lags = lags.map_err(|e| self.place(e, Operation::Read))?;
-        Ok(sum(&lags))
+        let lags = async { self.bus().bare_admin()?.lag(self.name(), cursor).await };
+        let lags = lags.await.map_err(|e| self.place(e, Operation::Read))?;
+        Ok(Lag::sum(&lags))
+    }
+
+    /// How far `group` is behind the end now, over all partitions: their [`sum`](Lag::sum). Nobody
+    /// has to be in the group for it, and asking joins nobody.
+    ///
+    /// # Errors
+    /// `Config` for a bad name; `NotFound` when there is no such group; `Unsupported` where the
+    /// backend cannot say.
+    ///
+    /// # Cancel safety
+    /// Dropping it has no effect.
+    pub async fn group_lag(&self, group: impl AsRef<str>) -> Result<Lag> {
+        let group = Group::new(group);
+        let lags = async {
+            let admin = self.bus().bare_admin()?;
+            admin.group_lag(self.name(), &group?).await
+        };
+        let lags = lags.await.map_err(|e| self.place(e, Operation::Read))?;
+        Ok(Lag::sum(&lags))
     }
 }
 
@@ -100,15 +118,6 @@ impl fmt::Debug for Topic {
             .field("name", self.name())
             .field("scheme", &self.bus().scheme())
             .finish_non_exhaustive()
-    }
-}
-
-/// The lag of a whole topic from those of its partitions.
-pub(crate) fn sum(lags: &[Lag]) -> Lag {
-    Lag {
-        partition: None,
-        records: lags.iter().map(|lag| lag.records).sum(),
-        age: lags.iter().filter_map(|lag| lag.age).max(),
     }
 }
 
@@ -222,7 +231,7 @@ impl Opening {
         let mut missing = groups.clone();
         if let Some(mut spec) = self.create {
             spec.groups.extend(groups);
-            if self.bus.admin()?.create(name, &spec).await? {
+            if self.bus.bare_admin()?.create(name, &spec).await? {
                 missing.clear();
             } else {
                 missing = spec.groups;
@@ -256,7 +265,7 @@ impl Opening {
         }
         for group in missing {
             self.bus
-                .admin()?
+                .bare_admin()?
                 .create_group(name, &group, &Start::Beginning)
                 .await?;
         }

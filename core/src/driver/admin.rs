@@ -43,6 +43,25 @@ pub struct Lag {
     pub age: Option<Duration>,
 }
 
+impl Lag {
+    /// That of a whole topic from those of its partitions: records are added up, the age is the
+    /// oldest. How many records one partition does not say the sum does not say either.
+    ///
+    /// ```
+    /// use annals_core::Lag;
+    /// let of = |records| Lag { records, ..Lag::default() };
+    /// assert_eq!(Lag::sum(&[of(Some(2)), of(Some(3))]).records, Some(5));
+    /// assert_eq!(Lag::sum(&[of(Some(2)), of(None)]).records, None);
+    /// ```
+    pub fn sum(partitions: &[Self]) -> Self {
+        Self {
+            partition: None,
+            records: partitions.iter().map(|lag| lag.records).sum(),
+            age: partitions.iter().filter_map(|lag| lag.age).max(),
+        }
+    }
+}
+
 /// A topic as it is.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Description {
