@@ -50,6 +50,33 @@ impl Verdict {
         }
     }
 
+    /// The same with this reason, for the dead letter: of a retry or a rejection, whose own it
+    /// replaces. [`Done`](Self::Done) needs none and stays as it is.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use annals_core::Verdict;
+    /// let delay = Duration::from_secs(5);
+    /// let verdict = Verdict::retry_after(delay).because("the bank is closed");
+    /// assert_eq!(
+    ///     verdict,
+    ///     Verdict::Retry { after: Some(delay), reason: Some("the bank is closed".into()) }
+    /// );
+    /// assert_eq!(Verdict::reject("odd").because("no payment"), Verdict::reject("no payment"));
+    /// assert_eq!(Verdict::Done.because("well"), Verdict::Done);
+    /// ```
+    #[must_use]
+    pub fn because(self, reason: impl fmt::Display) -> Self {
+        match self {
+            Self::Done => Self::Done,
+            Self::Retry { after, .. } => Self::Retry {
+                after,
+                reason: Some(reason.to_string()),
+            },
+            Self::Reject { .. } => Self::reject(reason),
+        }
+    }
+
     /// Never again: a dead letter.
     pub fn reject(reason: impl fmt::Display) -> Self {
         Self::Reject {
