@@ -180,7 +180,7 @@ async fn main() -> Result<()> {
     let mut replay = topic.replay(Start::Beginning).await?;
     let mut orders = Vec::new();
     while let Some(record) = replay.next().await? {
-        orders.push(String::from_utf8_lossy(record.key().unwrap_or_default()).into_owned());
+        orders.push(record.key_str()?.unwrap_or_default().to_owned());
     }
     check(
         orders == ["order-1", "order-2", "order-4"],

@@ -229,8 +229,9 @@ async fn join(topic: &Topic, group: &str) -> Result<Subscription> {
     Ok(topic.subscribe(group).commit_interval(COMMIT).await?)
 }
 
-fn number(flight: &Recorded) -> String {
-    String::from_utf8_lossy(flight.id().unwrap_or_default()).into()
+/// The number that it was appended with.
+fn number(flight: &Recorded) -> Result<&str> {
+    Ok(flight.id_str()?.ok_or("a flight without its number")?)
 }
 
 /// A member that handles flights until its group has seen `until` different ones. One that dies
@@ -241,7 +242,7 @@ async fn work(topic: &Topic, group: &str, seen: &mut Seen, until: usize, dies: b
         let next = timeout(PATIENCE, subscription.next()).await;
         let delivery = next.map_err(|_| format!("{group} waits in vain: records are lost"))??;
         let delivery = delivery.ok_or("the subscription ended by itself")?;
-        seen.hand(number(&delivery));
+        seen.hand(number(&delivery)?.to_owned());
         let last = seen.flights.len() == until;
         if last && dies {
             return Ok(());
@@ -261,7 +262,7 @@ async fn member(topic: &Topic, group: &str) -> Result<()> {
     let subscription = join(topic, group).await?;
     let mut nods = BufReader::new(tokio::io::stdin()).lines();
     while let Some(delivery) = subscription.next().await? {
-        println!("{}", number(&delivery));
+        println!("{}", number(&delivery)?);
         if nods.next_line().await?.is_none() {
             break;
         }

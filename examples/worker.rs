@@ -122,15 +122,9 @@ async fn main() -> Result<()> {
     let mut replay = dead.replay(Start::Beginning).await?;
     let mut aside = Vec::new();
     while let Some(letter) = replay.next().await? {
-        let text = |header| {
-            String::from_utf8_lossy(letter.header(header).flatten().unwrap_or_default())
-                .into_owned()
-        };
-        aside.push(format!(
-            "{} after {}",
-            text(letters::REASON),
-            text(letters::ATTEMPTS)
-        ));
+        let text = |header| Ok::<_, annals::Error>(letter.header_str(header)?.unwrap_or_default());
+        let (reason, attempts) = (text(letters::REASON)?, text(letters::ATTEMPTS)?);
+        aside.push(format!("{reason} after {attempts}"));
     }
     aside.sort();
     check(
@@ -218,7 +212,8 @@ impl Desk {
     }
 
     async fn pay(&self, record: &Recorded) -> Result<Verdict> {
-        let account = String::from_utf8_lossy(record.key().unwrap_or_default()).into_owned();
+        let account = record.key_str()?.ok_or("a payment without its account")?;
+        let account = account.to_owned();
         if record.value() == b"closed" {
             let closed = self.books(|books| {
                 books.repeated += usize::from(!books.closed.insert(account));
@@ -238,10 +233,7 @@ impl Desk {
         // same with the default delay.
         if payment.cents > 100_000 {
             self.books(|books| books.poison.insert(account));
-            return Ok(Verdict::Retry {
-                after: Some(Duration::from_millis(20)),
-                reason: Some("over the limit".to_owned()),
-            });
+            return Ok(Verdict::retry_after(Duration::from_millis(20)).because("over the limit"));
         }
         // A record may come again: a handler has to bear that.
         if self.books(|books| books.knows(&account, payment.number)) {

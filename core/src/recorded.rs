@@ -220,6 +220,14 @@ impl Recorded {
         self.part(self.key)
     }
 
+    /// The key as text, where there is one.
+    ///
+    /// # Errors
+    /// `Decode` when it is not UTF-8, naming the position, never the key.
+    pub fn key_str(&self) -> Result<Option<&str>> {
+        self.text("key", self.key())
+    }
+
     /// The key as shared bytes.
     pub fn key_bytes(&self) -> Option<Bytes> {
         self.key.range().map(|range| self.buffer.0.slice(range))
@@ -230,6 +238,14 @@ impl Recorded {
     #[inline]
     pub fn value(&self) -> &[u8] {
         self.part(self.value).unwrap_or_default()
+    }
+
+    /// The value as text; `None` for a tombstone.
+    ///
+    /// # Errors
+    /// `Decode` when it is not UTF-8, naming the position, never the payload.
+    pub fn value_str(&self) -> Result<Option<&str>> {
+        self.text("value", self.part(self.value))
     }
 
     /// The value as shared bytes; `None` for a tombstone.
@@ -254,9 +270,45 @@ impl Recorded {
             .map(|(_, value)| value)
     }
 
+    /// The value of the first header of this name as text; `None` where there is no such header or
+    /// its value is null, which [`header`](Self::header) tells apart.
+    ///
+    /// # Errors
+    /// `Decode` when it is not UTF-8, naming the position, never the value.
+    pub fn header_str(&self, name: &str) -> Result<Option<&str>> {
+        self.text("value of a header", self.header(name).flatten())
+    }
+
     /// The id that the application gave it.
     pub fn id(&self) -> Option<&[u8]> {
         self.part(self.id)
+    }
+
+    /// The id as text, where there is one.
+    ///
+    /// # Errors
+    /// `Decode` when it is not UTF-8, naming the position, never the id.
+    pub fn id_str(&self) -> Result<Option<&str>> {
+        self.text("id", self.id())
+    }
+
+    /// A part as text. That it is none is an error, and not `None` nor text with holes: nobody
+    /// shall take a record that holds something for one that holds nothing, or two for the same.
+    fn text<'a>(&self, what: &str, bytes: Option<&'a [u8]>) -> Result<Option<&'a str>> {
+        let text = bytes.map(std::str::from_utf8).transpose();
+        text.map_err(|e| {
+            let place = self.place();
+            decode(format!(
+                "the {what}{place} is not UTF-8 behind its byte {}; read it as bytes",
+                e.valid_up_to()
+            ))
+        })
+    }
+
+    /// Where it stands, for a sentence.
+    fn place(&self) -> String {
+        self.position()
+            .map_or_else(String::new, |position| format!(" at {position}"))
     }
 
     /// Where it stands; `None` on queues, which have no places.
@@ -285,18 +337,13 @@ impl Recorded {
         serde_json::from_slice(self.value()).map_err(|e| {
             // serde_json's text quotes the input ("invalid type: string \"…\""): its place and
             // category say enough, and nothing of the payload.
-            let place = self.position().map_or_else(String::new, |p| format!(" at {p}"));
-            Error::new(
-                ErrorKind::Decode,
-                Effect::None,
-                Retry::Never,
-                format!(
-                    "the value{place} is not the JSON that was asked for ({:?} error at line {} column {})",
-                    e.classify(),
-                    e.line(),
-                    e.column()
-                ),
-            )
+            let place = self.place();
+            decode(format!(
+                "the value{place} is not the JSON that was asked for ({:?} error at line {} column {})",
+                e.classify(),
+                e.line(),
+                e.column()
+            ))
         })
     }
 
@@ -349,13 +396,12 @@ impl Recorded {
     }
 }
 
+fn decode(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Decode, Effect::None, Retry::Never, message)
+}
+
 fn outside() -> Error {
-    Error::new(
-        ErrorKind::Decode,
-        Effect::None,
-        Retry::Never,
-        "a part of the record lies outside its buffer, or the buffer is 4 GiB or more",
-    )
+    decode("a part of the record lies outside its buffer, or the buffer is 4 GiB or more")
 }
 
 impl PartialEq for Recorded {
@@ -410,6 +456,46 @@ mod tests {
             assert_eq!(recorded.len_bytes(), record.len_bytes());
             assert_eq!(recorded.is_tombstone(), record.value_bytes().is_none());
             assert_eq!(recorded.into_record(), record);
+        }
+    }
+
+    #[test]
+    fn text_is_text_or_an_error_that_does_not_show_it() {
+        let of = |record: Record| {
+            let position = Position::new(PartitionId::ONLY, 4);
+            Recorded::of(&record, Some(position), None).unwrap()
+        };
+        let record = of(Record::new("v")
+            .key("k")
+            .id("i")
+            .header("h", "1")
+            .header("h", "2"));
+        assert_eq!(record.key_str().unwrap(), Some("k"));
+        assert_eq!(record.value_str().unwrap(), Some("v"));
+        assert_eq!(record.id_str().unwrap(), Some("i"));
+        assert_eq!(record.header_str("h").unwrap(), Some("1"));
+        let record = of(Record::new(Value::NULL).header("h", Value::NULL));
+        assert_eq!(record.key_str().unwrap(), None);
+        assert_eq!(record.value_str().unwrap(), None);
+        assert_eq!(record.id_str().unwrap(), None);
+        assert_eq!(record.header_str("h").unwrap(), None);
+        assert_eq!(record.header_str("other").unwrap(), None);
+        assert_eq!(of(Record::new("")).value_str().unwrap(), Some(""));
+
+        let odd = *b"hush\xff";
+        let record = of(Record::new(odd).key(odd).id(odd).header("h", odd));
+        for (text, what) in [
+            (record.key_str(), "key"),
+            (record.value_str(), "value"),
+            (record.id_str(), "id"),
+            (record.header_str("h"), "value of a header"),
+        ] {
+            let error = text.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Decode);
+            assert_eq!(
+                error.to_string(),
+                format!("the {what} at 0@4 is not UTF-8 behind its byte 4; read it as bytes")
+            );
         }
     }
 

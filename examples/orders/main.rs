@@ -202,11 +202,11 @@ async fn totals(orders: &Topic, until: Until) -> Result<Totals> {
         match record.json()? {
             Event::OrderPlaced { customer, cents } => {
                 totals.entry(customer.clone()).or_default().0 += cents;
-                placed.insert(id(&record), (customer, cents));
+                placed.insert(id(&record)?, (customer, cents));
             }
             Event::OrderShipped => {
                 let (customer, cents) = placed
-                    .remove(&id(&record))
+                    .remove(&id(&record)?)
                     .ok_or("shipped, but never placed")?;
                 totals.entry(customer).or_default().1 += cents;
             }
@@ -221,7 +221,7 @@ async fn stages(orders: &Topic) -> annals::Result<BTreeMap<String, Stage>> {
     let mut stages = BTreeMap::new();
     let mut replay = orders.replay(Start::Beginning).await?;
     while let Some(record) = replay.next().await? {
-        stages.insert(id(&record), Stage::after(&record.json()?));
+        stages.insert(id(&record)?, Stage::after(&record.json()?));
     }
     Ok(stages)
 }

@@ -112,6 +112,6 @@ pub(crate) async fn handle(
 }
 
 /// Which order an event is about.
-pub(crate) fn id(record: &Recorded) -> String {
-    String::from_utf8_lossy(record.key().unwrap_or_default()).into()
+pub(crate) fn id(record: &Recorded) -> annals::Result<String> {
+    Ok(record.key_str()?.unwrap_or_default().to_owned())
 }

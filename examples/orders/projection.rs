@@ -22,7 +22,7 @@ const SCHEMA: &str = "
 
 /// Nothing here would bear an event twice: a second insert fails, a second addition is wrong.
 fn save(model: &Transaction<'_>, record: &Recorded) -> Result<()> {
-    let id = id(record);
+    let id = id(record)?;
     match record.json()? {
         Event::OrderPlaced { customer, cents } => {
             model.execute(
