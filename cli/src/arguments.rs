@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use annals::address::{parse_bytes, parse_duration};
+use annals::address::{parse_duration, parse_retention};
 use annals::capability::Retention;
 use annals::{Address, Group, Start, TopicName, Until};
 use base64::Engine as _;
@@ -316,14 +316,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 fn retention(text: &str) -> Result<Retention, String> {
-    if text == "forever" {
-        return Ok(Retention::Forever);
-    }
-    let age = parse_duration(text).map(Retention::Age);
-    // A number alone could be either.
-    let size = || parse_bytes(text).filter(|_| !text.ends_with(|c: char| c.is_ascii_digit()));
-    age.or_else(|| size().map(Retention::Bytes))
-        .ok_or_else(|| "write it as forever, 30d or 10GiB".to_owned())
+    parse_retention(text).ok_or_else(|| "write it as forever, 30d or 10GiB".to_owned())
 }
 
 /// Reads the command line; what is wrong with it, or help, has been printed when this fails.

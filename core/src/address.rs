@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Operation, Result};
 
-pub use options::{Options, parse_bytes, parse_duration};
+pub use options::{Options, parse_bytes, parse_duration, parse_retention};
 
 /// A backend's address, taken apart: `scheme:path?key=value` or
 /// `scheme://user:password@host:port,host:port/path?key=value`.

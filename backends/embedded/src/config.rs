@@ -6,6 +6,7 @@ mod tests;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use annals_core::address::parse_duration;
 use annals_core::capability::{Dedupe, Retention};
 use annals_core::{Address, Error, Result, TopicName};
 
@@ -35,8 +36,9 @@ pub enum Place {
 /// | `dedupe` | `off`, `forever`, or a time | `off` | for new topics: how long a repeated id is recognised |
 /// | `retention` | `forever`, a time or a size | `forever` | for new topics: how long, or how much, is kept |
 ///
-/// Sizes are whole numbers with `B`, `KiB`, `MiB` or `GiB`; times whole numbers with `ms`, `s`,
-/// `m`, `h` or `d`. Example: `file:data?segment=16MiB&retention=30d`.
+/// Sizes are whole numbers with `B`, `KiB`, `MiB`, `GiB` or `TiB`; times whole numbers with `ms`,
+/// `s`, `m`, `h` or `d`. A number alone is bytes for `segment` and `chunk`, and refused where it
+/// could be a time. Example: `file:data?segment=16MiB&retention=30d`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
     /// Where the log lives.
@@ -97,24 +99,12 @@ impl Config {
         if let Some(chunk) = options.bytes("chunk")? {
             config.chunk = usize::try_from(chunk).unwrap_or(usize::MAX);
         }
-        if let Some(text) = options.text("dedupe") {
-            config.dedupe = match text.as_str() {
-                "off" => Dedupe::None,
-                "forever" => Dedupe::Forever,
-                text => Dedupe::Window(
-                    time(text).ok_or_else(|| wrong("dedupe", "off, forever or 10m"))?,
-                ),
-            };
+        let form = "a window; write it as off, forever or 10m";
+        if let Some(window) = options.parsed("dedupe", form, dedupe)? {
+            config.dedupe = window;
         }
-        if let Some(text) = options.text("retention") {
-            let age = || time(&text).map(Retention::Age);
-            let size = || bytes(&text).map(Retention::Bytes);
-            config.retention = match text.as_str() {
-                "forever" => Retention::Forever,
-                _ => age()
-                    .or_else(size)
-                    .ok_or_else(|| wrong("retention", "forever, 30d or 10GiB"))?,
-            };
+        if let Some(kept) = options.retention("retention")? {
+            config.retention = kept;
         }
         options.finish()?;
         config.check()?;
@@ -203,39 +193,10 @@ fn memory(address: &Address) -> Result<Option<String>> {
     Ok(Some(name.to_owned()))
 }
 
-fn wrong(key: &str, like: &str) -> Error {
-    Error::config(format!(
-        "the option {key:?} cannot be read; write it like {like}"
-    ))
-}
-
-fn split(text: &str) -> Option<(u64, &str)> {
-    let unit = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at_checked(unit)?;
-    Some((number.parse().ok()?, unit))
-}
-
-fn bytes(text: &str) -> Option<u64> {
-    let (number, unit) = split(text)?;
-    let unit = match unit {
-        "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return None,
-    };
-    number.checked_mul(unit)
-}
-
-fn time(text: &str) -> Option<Duration> {
-    let (number, unit) = split(text)?;
-    let millis = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    number.checked_mul(millis).map(Duration::from_millis)
+fn dedupe(text: &str) -> Option<Dedupe> {
+    match text {
+        "off" => Some(Dedupe::None),
+        "forever" => Some(Dedupe::Forever),
+        text => parse_duration(text).map(Dedupe::Window),
+    }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::capability::Retention;
 use crate::error::{Error, Operation, Result};
 
 /// The options in an address's query.
@@ -44,7 +45,11 @@ impl Options {
         Some(self.left.swap_remove(at).1)
     }
 
-    fn parsed<T>(
+    /// The value as `parse` reads it, for values that no other method reads.
+    ///
+    /// # Errors
+    /// `Config` when it reads none: "the option key=value is not", and then `form`.
+    pub fn parsed<T>(
         &mut self,
         key: &'static str,
         form: &str,
@@ -123,6 +128,15 @@ impl Options {
         self.parsed(key, form, parse_duration)
     }
 
+    /// What a topic keeps: `forever`, a time like `30d` or a size like `10GiB`.
+    ///
+    /// # Errors
+    /// `Config` for anything else, a number without a unit too: it could be either.
+    pub fn retention(&mut self, key: &'static str) -> Result<Option<Retention>> {
+        let form = "a retention; write it as forever, 30d or 10GiB";
+        self.parsed(key, form, parse_retention)
+    }
+
     /// Ends the taking apart.
     ///
     /// # Errors
@@ -180,6 +194,25 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     number.checked_mul(factor).map(Duration::from_millis)
+}
+
+/// Reads what a topic keeps: `forever`, a time like `30d` or a size like `10GiB`; a unit is needed,
+/// because a number alone could be either.
+///
+/// ```
+/// use annals_core::address::parse_retention;
+/// use annals_core::capability::Retention;
+/// assert_eq!(parse_retention("10GiB"), Some(Retention::Bytes(10 << 30)));
+/// assert_eq!(parse_retention("30"), None);
+/// ```
+pub fn parse_retention(text: &str) -> Option<Retention> {
+    if text == "forever" {
+        return Some(Retention::Forever);
+    }
+    let (_, unit) = number_and_unit(text)?;
+    let size = || parse_bytes(text).filter(|_| !unit.is_empty());
+    let age = parse_duration(text).map(Retention::Age);
+    age.or_else(|| size().map(Retention::Bytes))
 }
 
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {

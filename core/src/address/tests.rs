@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::Address;
+use crate::capability::Retention;
 use crate::error::{ErrorKind, Result};
 
 fn parse(text: &str) -> Result<Address> {
@@ -114,6 +115,28 @@ fn values_of_the_wrong_form_are_refused_and_say_the_right_one() {
     }
     for bad in ["", "10", "s", "1.5s", "-1s", "999999999999999999d"] {
         assert!(options(bad).duration("k").is_err(), "{bad}");
+    }
+    for bad in [
+        "",
+        "30",
+        "0",
+        "30 d",
+        "30D",
+        "10GB",
+        "Forever",
+        "-1d",
+        "99999999999TiB",
+    ] {
+        assert!(options(bad).retention("k").is_err(), "{bad}");
+    }
+    for (text, kept) in [
+        ("forever", Retention::Forever),
+        ("30d", Retention::Age(Duration::from_secs(30 * 86_400))),
+        ("5ms", Retention::Age(Duration::from_millis(5))),
+        ("512B", Retention::Bytes(512)),
+        ("2TiB", Retention::Bytes(2 << 40)),
+    ] {
+        assert_eq!(options(text).retention("k").unwrap(), Some(kept), "{text}");
     }
     let error = options("three").word("k", &["one", "two"]).unwrap_err();
     assert_eq!(

@@ -30,10 +30,10 @@ fn keys_and_units() {
     assert_eq!(config.retention, Retention::Bytes(10 << 30));
     let config = Config::parse("memory:?dedupe=off&retention=forever").unwrap();
     assert_eq!(config, Config::new(Place::Memory(None)));
-    for (text, millis) in [("5ms", 5), ("2s", 2000), ("3h", 10_800_000)] {
-        assert_eq!(time(text), Some(Duration::from_millis(millis)));
+    for segment in ["65536", "65536B", "64KiB"] {
+        let config = Config::parse(&format!("file:x?segment={segment}")).unwrap();
+        assert_eq!(config.segment, 65536);
     }
-    assert_eq!(bytes("65536B"), Some(65536));
 }
 
 #[test]
@@ -54,6 +54,7 @@ fn what_is_wrong_is_said() {
         ("file:x?dedupe=0s", "one millisecond"),
         ("file:x?retention=0B", "one byte"),
         ("file:x?retention=9", "30d"),
+        ("file:x?dedupe=10", "10m"),
     ] {
         let error = Config::parse(url).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{url}");
