@@ -29,6 +29,9 @@ pub(crate) async fn run(bus: &Bus, arguments: &Append, stop: &Stop) -> Result<()
     } else {
         stop.or(open(bus, &arguments.topic)).await?
     };
+    if source.typed {
+        tell("waiting for records from the terminal, one a line; Ctrl-D ends them");
+    }
     let mut progress = Progress::new(source.size, arguments.from_line);
     let mut batches = source.read(arguments.from_line, making)?;
     let done = feed(&topic, &mut batches, &mut progress, stop).await;

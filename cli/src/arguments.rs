@@ -48,6 +48,9 @@ pub(crate) struct Arguments {
         display_order = 1000
     )]
     pub(crate) url: Option<String>,
+    /// Say on standard error what is being done, besides warnings
+    #[arg(short, long, global = true, display_order = 1001)]
+    pub(crate) verbose: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
 }

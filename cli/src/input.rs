@@ -1,7 +1,7 @@
 //! Records from lines: read on a thread of its own, in batches, with the lines they came from.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read};
+use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Read};
 use std::path::Path;
 
 use annals::Record;
@@ -58,6 +58,8 @@ pub(crate) enum Input {
 /// An open input.
 pub(crate) struct Source {
     input: Box<dyn Read + Send>,
+    /// Whether somebody has to type it.
+    pub(crate) typed: bool,
     /// Its size, where it has one.
     pub(crate) size: Option<u64>,
 }
@@ -68,6 +70,7 @@ impl Source {
         let Some(path) = file.filter(|path| *path != Path::new("-")) else {
             return Ok(Self {
                 input: Box::new(io::stdin()),
+                typed: io::stdin().is_terminal(),
                 size: None,
             });
         };
@@ -83,6 +86,7 @@ impl Source {
         })?;
         Ok(Self {
             input: Box::new(file),
+            typed: false,
             size: about.is_file().then_some(about.len()),
         })
     }
@@ -218,6 +222,7 @@ mod tests {
     fn all(input: &'static [u8], from: u64, format: Format) -> Vec<Input> {
         let source = Source {
             input: Box::new(input),
+            typed: false,
             size: None,
         };
         let making = Making {

@@ -5,6 +5,7 @@ mod arguments;
 mod bounds;
 mod bus;
 mod cursor_file;
+mod diagnostics;
 mod exit;
 mod format;
 mod groups;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
+    diagnostics::show(arguments.verbose);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(e) => return Failure::failed(format!("no runtime can be started: {e}")).exit(),
@@ -42,7 +44,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(Arguments { url, command }: Arguments) -> Result<(), Failure> {
+async fn run(Arguments { url, command, .. }: Arguments) -> Result<(), Failure> {
     let url = bus::url(url.as_deref())?;
     let stop = Stop::install()?;
     if let Command::Verify(arguments) = &command {

@@ -2,8 +2,12 @@
 
 mod command;
 
-use command::Log;
+use std::fs::File;
+use std::io::Write as _;
+
+use command::{Log, Running};
 use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 
 #[test]
 fn what_is_read_can_be_appended_and_is_the_same() {
@@ -161,4 +165,46 @@ fn a_record_over_the_limit_is_named_and_those_before_it_are_there() {
     // lines these are is said.
     let go_on = format!("--from-line {}", there + 1);
     assert!(failed.err.contains(&go_on), "{failed:?}");
+}
+
+#[test]
+fn who_sits_at_a_terminal_is_told_that_lines_are_waited_for() {
+    let log = Log::new();
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+    let keyboard = openpt(flags).unwrap();
+    grantpt(&keyboard).unwrap();
+    unlockpt(&keyboard).unwrap();
+    let terminal = ioctl_tiocgptpeer(&keyboard, flags).unwrap();
+    let mut command = log.command(&["append", "t", "--create", "--format", "lines"]);
+    let mut running = Running::of(command.stdin(terminal));
+    let told = running.told();
+    assert!(
+        told.starts_with("annals: waiting for records from the terminal")
+            && told.contains("Ctrl-D"),
+        "{told}"
+    );
+    let end_of_input = "\u{4}";
+    let mut keyboard = File::from(keyboard);
+    write!(keyboard, "typed\n{end_of_input}").unwrap();
+    assert_eq!(
+        running.finish().ok().err,
+        "annals: appended 1 records to t\n"
+    );
+    assert_eq!(log.values("t"), "typed\n");
+    let piped = log.run_with(&["append", "t", "--format", "lines"], b"x\n");
+    assert!(!piped.ok().err.contains("waiting"));
+}
+
+#[test]
+fn what_it_is_doing_is_told_when_asked_for() {
+    let log = Log::new();
+    log.run(&["topics", "create", "t", "--dedupe", "1h"]).ok();
+    let append = |more: &[&str], id| {
+        let arguments = [&["append", "t"], more].concat();
+        let record = format!("{{\"value\":\"x\",\"id\":\"{id}\"}}\n");
+        log.run_with(&arguments, record.as_bytes()).ok().err
+    };
+    assert_eq!(append(&[], "1"), "annals: appended 1 records to t\n");
+    let told = append(&["--verbose"], "2");
+    assert!(told.contains("annals: debug: loaded ids topic=t"), "{told}");
 }

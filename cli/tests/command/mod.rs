@@ -96,23 +96,7 @@ impl Log {
     }
 
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
-        let mut child = self.command(arguments).spawn().unwrap();
-        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-        let (ended, waiting) = mpsc::channel::<()>();
-        let watch = std::thread::spawn(move || {
-            let late = waiting.recv_timeout(LONGEST) == Err(mpsc::RecvTimeoutError::Timeout);
-            if late {
-                let _ = kill_process(pid, Signal::KILL);
-            }
-            late
-        });
-        Running {
-            input: child.stdin.take(),
-            output: child.stdout.take().map(BufReader::new),
-            errors: child.stderr.take().map(BufReader::new),
-            child,
-            watch: (ended, watch),
-        }
+        Running::of(&mut self.command(arguments))
     }
 
     /// Runs it to its end with this on standard input.
@@ -166,6 +150,33 @@ fn reading(from: Option<impl std::io::Read + Send + 'static>) -> JoinHandle<Vec<
 }
 
 impl Running {
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        let (ended, waiting) = mpsc::channel::<()>();
+        let watch = std::thread::spawn(move || {
+            let late = waiting.recv_timeout(LONGEST) == Err(mpsc::RecvTimeoutError::Timeout);
+            if late {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            late
+        });
+        Self {
+            input: child.stdin.take(),
+            output: child.stdout.take().map(BufReader::new),
+            errors: child.stderr.take().map(BufReader::new),
+            child,
+            watch: (ended, watch),
+        }
+    }
+
+    /// Waits for the next line of what it says on standard error.
+    pub(crate) fn told(&mut self) -> String {
+        let mut line = String::new();
+        self.errors.as_mut().unwrap().read_line(&mut line).unwrap();
+        line
+    }
+
     /// Waits for the next line of its output.
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
