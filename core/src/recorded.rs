@@ -33,6 +33,55 @@ const HAS_STORED_AT: u8 = 4;
 /// Stands where there is no time.
 const NO_TIME: Timestamp = Timestamp::from_millis(0);
 
+/// Where the parts of one record lie.
+#[derive(Clone, Copy)]
+struct Spans {
+    key: Span,
+    value: Span,
+    id: Span,
+    headers: Span,
+}
+
+impl Spans {
+    const NONE: Self = Self {
+        key: ABSENT,
+        value: ABSENT,
+        id: ABSENT,
+        headers: ABSENT,
+    };
+
+    /// `None` when any lies outside of a buffer of this length, or that is 4 GiB or more.
+    #[inline]
+    fn of(parts: &Parts, len: usize) -> Option<Self> {
+        let lies = |range: &Option<Range<usize>>| match range {
+            Some(range) => range.start <= range.end && range.end <= len,
+            None => true,
+        };
+        if !(lies(&parts.key) && lies(&parts.value) && lies(&parts.id) && lies(&parts.headers))
+            || len >= u32::MAX as usize
+        {
+            return None;
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "both are at most len < u32::MAX"
+        )]
+        let span = |range: &Option<Range<usize>>| match range {
+            Some(range) => Span {
+                start: range.start as u32,
+                end: range.end as u32,
+            },
+            None => ABSENT,
+        };
+        Some(Self {
+            key: span(&parts.key),
+            value: span(&parts.value),
+            id: span(&parts.id),
+            headers: span(&parts.headers),
+        })
+    }
+}
+
 impl Span {
     #[inline]
     fn range(self) -> Option<Range<usize>> {
@@ -130,52 +179,65 @@ impl Recorded {
     /// `Decode` when a range lies outside the buffer or the buffer is 4 GiB or more. Headers are
     /// taken as they are: check foreign bytes with
     /// [`check_encoded`](crate::headers::check_encoded).
-    #[inline]
+    #[expect(clippy::needless_pass_by_value, reason = "parts are made for the call")]
     pub fn within(buffer: impl Into<Buffer>, parts: Parts) -> Result<Self> {
         let buffer = buffer.into();
-        let len = buffer.len();
-        let span = |range: Option<Range<usize>>| -> Result<Span> {
-            let Some(range) = range else {
-                return Ok(ABSENT);
-            };
-            if range.start > range.end || range.end > len || len >= u32::MAX as usize {
-                return Err(outside());
-            }
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "both are at most len < u32::MAX"
-            )]
-            let span = Span {
-                start: range.start as u32,
-                end: range.end as u32,
-            };
-            Ok(span)
-        };
-        Ok(Self {
-            key: span(parts.key)?,
-            value: span(parts.value)?,
-            id: span(parts.id)?,
-            headers: span(parts.headers)?,
-            partition: parts.position.map_or(PartitionId::ONLY, |p| p.partition()),
-            number: parts.position.map_or([0; 4], |p| p.number()),
-            sub: parts.position.map_or(0, |p| p.sub()),
-            timestamp: parts.timestamp.unwrap_or(NO_TIME),
-            stored_at: parts.stored_at.unwrap_or(NO_TIME),
-            has: if parts.position.is_some() {
-                HAS_POSITION
-            } else {
-                0
-            } | if parts.timestamp.is_some() {
+        let spans = Spans::of(&parts, buffer.len()).ok_or_else(outside)?;
+        Ok(Self::made(buffer, spans, &parts))
+    }
+
+    /// Pushes a record onto `out` for each of `parts`, all of which lie in `buffer`: for a log that
+    /// makes many, since each is made where it is to lie and not moved there.
+    ///
+    /// # Errors
+    /// As [`within`](Self::within); nothing was pushed.
+    #[inline]
+    pub fn extend_within(
+        out: &mut Vec<Self>,
+        buffer: &Buffer,
+        parts: impl Iterator<Item = Parts>,
+    ) -> Result<()> {
+        let (had, len) = (out.len(), buffer.len());
+        let mut lie = true;
+        out.extend(parts.map(|parts| {
+            let spans = Spans::of(&parts, len);
+            lie &= spans.is_some();
+            Self::made(buffer.clone(), spans.unwrap_or(Spans::NONE), &parts)
+        }));
+        if !lie {
+            out.truncate(had);
+            return Err(outside());
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn made(buffer: Buffer, spans: Spans, parts: &Parts) -> Self {
+        let position = parts.position.as_ref();
+        let has = if position.is_some() { HAS_POSITION } else { 0 }
+            | if parts.timestamp.is_some() {
                 HAS_TIMESTAMP
             } else {
                 0
-            } | if parts.stored_at.is_some() {
+            }
+            | if parts.stored_at.is_some() {
                 HAS_STORED_AT
             } else {
                 0
-            },
+            };
+        Self {
             buffer,
-        })
+            key: spans.key,
+            value: spans.value,
+            id: spans.id,
+            headers: spans.headers,
+            partition: position.map_or(PartitionId::ONLY, Position::partition),
+            number: position.map_or([0; 4], Position::number),
+            timestamp: parts.timestamp.unwrap_or(NO_TIME),
+            stored_at: parts.stored_at.unwrap_or(NO_TIME),
+            sub: position.map_or(0, Position::sub),
+            has,
+        }
     }
 
     /// A record of its own, as a log would hold it: for tests and for backends whose service
@@ -400,6 +462,7 @@ fn decode(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Decode, Effect::None, Retry::Never, message)
 }
 
+#[cold]
 fn outside() -> Error {
     decode("a part of the record lies outside its buffer, or the buffer is 4 GiB or more")
 }
@@ -497,6 +560,28 @@ mod tests {
                 format!("the {what} at 0@4 is not UTF-8 behind its byte 4; read it as bytes")
             );
         }
+    }
+
+    #[test]
+    fn many_in_one_buffer_are_pushed_or_none() {
+        let buffer = Buffer::from(Bytes::from_static(b"abc"));
+        let parts = |range| Parts {
+            value: Some(range),
+            ..Parts::default()
+        };
+        let mut out = Vec::new();
+        let two = [parts(0..1), parts(1..3)];
+        Recorded::extend_within(&mut out, &buffer, two.into_iter()).unwrap();
+        let bad = [parts(0..1), parts(1..4)];
+        assert!(Recorded::extend_within(&mut out, &buffer, bad.into_iter()).is_err());
+        let values: Vec<_> = out.iter().map(Recorded::value).collect();
+        assert_eq!(values, [&b"a"[..], b"bc"]);
+        // The buffer is free for writing once no record lies in it.
+        let buffer = buffer.try_into_mut().unwrap_err();
+        drop(out);
+        assert!(buffer.try_into_mut().is_err(), "a static one never is");
+        let owned = Buffer::from(Bytes::from(vec![1, 2]));
+        assert_eq!(&owned.try_into_mut().unwrap()[..], [1, 2]);
     }
 
     #[test]

@@ -60,9 +60,11 @@ impl Replay {
         reason = "it waits, as no iterator does"
     )]
     pub fn next(&mut self) -> impl Future<Output = Result<Option<Recorded>>> + Send + Sync {
-        poll_fn(|cx| match self.0.pop() {
-            Some(record) => Poll::Ready(Ok(Some(record))),
-            None => self.poll_record(cx),
+        poll_fn(|cx| {
+            if self.0.has_record() {
+                return Poll::Ready(Ok(self.0.pop()));
+            }
+            self.poll_record(cx)
         })
     }
 
@@ -122,6 +124,7 @@ impl Replay {
         self.0.close(grace).await
     }
 
+    #[cold]
     fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Recorded>>> {
         loop {
             match ready!(self.0.poll_next(cx))? {

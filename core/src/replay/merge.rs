@@ -140,12 +140,19 @@ impl Merge {
         }
     }
 
+    /// Whether a record is here already.
+    #[inline]
+    pub(super) fn has_record(&self) -> bool {
+        !self.front.is_empty()
+    }
+
     /// The next record that is here already.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<Recorded> {
-        let record = self.front.pop_front()?;
-        self.track.handed(record.position());
-        Some(record)
+        // Looked at where it lies, so that it is moved once.
+        let position = self.front.front()?.position();
+        self.track.handed(position);
+        self.front.pop_front()
     }
 
     /// Everything that is here already, and, where it says no more than that the cursor moved,

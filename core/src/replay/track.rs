@@ -99,10 +99,16 @@ impl Track {
     #[inline]
     fn forget(&mut self) {
         if self.shown.get().is_some() {
-            self.shown = OnceLock::new();
+            self.forget_shown();
         }
     }
 
+    #[cold]
+    fn forget_shown(&mut self) {
+        self.shown = OnceLock::new();
+    }
+
+    #[cold]
     fn fold(&mut self) {
         if let Some(last) = self.last.take() {
             self.base.set(last.partition(), Frontier::after(last));

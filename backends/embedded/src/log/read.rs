@@ -60,6 +60,9 @@ pub struct Scan {
     keyed: Option<Box<Keyed>>,
     at: Option<Place>,
     page: Page,
+    /// Entries of the page that are whole, where they start in it and their positions: empty
+    /// between calls.
+    checked: Vec<(Entry, usize, u64)>,
 }
 
 /// Where in which segment it stands.
@@ -144,6 +147,7 @@ impl Scan {
             keyed: None,
             at: None,
             page: Page::default(),
+            checked: Vec::new(),
         }
     }
 
@@ -296,6 +300,7 @@ impl Scan {
             keyed,
             at: Some(at),
             page,
+            checked,
         } = self
         else {
             return Ok(Fetch::More);
@@ -376,61 +381,83 @@ impl Scan {
                 *next = (*next).max(header.first);
                 continue;
             };
-            if frame.left == 0 {
-                at.offset = frame.end;
-                at.frame = None;
-                continue;
-            }
-            if records >= room.records || bytes >= room.bytes || *next >= stop_at {
-                return Ok(Fetch::More);
-            }
-            let start = page.index(at.offset);
-            let rest = page.bytes.get(start..).unwrap_or_default();
-            if rest.len() < ENTRY_HEADER {
-                if !ensure(page, at.offset, ENTRY_HEADER, (*next, records))? {
-                    return Ok(Fetch::More);
+            // All that can be checked in a row is checked first: records that are made in between
+            // would hold the checks up.
+            let run = loop {
+                if frame.left == 0 {
+                    break Run::Frame;
                 }
-                continue;
-            }
-            let Some(entry) = Entry::decode(rest)
-                .filter(|entry| at.offset + u64::from(entry.len) <= frame.body_end)
-            else {
-                return Err(topic.corrupt(*next, "a record is broken"));
-            };
-            let len = entry.len as usize;
-            debug_assert!(len <= MAX_BODY);
-            if frame.before > 0 {
-                frame.before -= 1;
-                frame.left -= 1;
+                if records >= room.records || bytes >= room.bytes || *next >= stop_at {
+                    break Run::Full;
+                }
+                let start = page.index(at.offset);
+                let rest = page.bytes.get(start..).unwrap_or_default();
+                if rest.len() < ENTRY_HEADER {
+                    break Run::Short(ENTRY_HEADER);
+                }
+                let Some(entry) = Entry::decode(rest)
+                    .filter(|entry| at.offset + u64::from(entry.len) <= frame.body_end)
+                else {
+                    break Run::Broken;
+                };
+                let len = entry.len as usize;
+                debug_assert!(len <= MAX_BODY);
+                if frame.before == 0 {
+                    if records > 0 && bytes + entry.payload() > room.bytes {
+                        break Run::Full;
+                    }
+                    if rest.len() < len {
+                        break Run::Short(len);
+                    }
+                    if !entry.is_whole(rest) {
+                        break Run::Broken;
+                    }
+                    if keyed
+                        .as_ref()
+                        .is_none_or(|keyed| entry.key_of(rest) == Some(&keyed.key()[..]))
+                    {
+                        checked.push((entry, start, *next));
+                        records += 1;
+                        bytes += entry.payload();
+                    }
+                    *next += 1;
+                } else {
+                    frame.before -= 1;
+                }
                 at.offset += len as u64;
-                continue;
-            }
-            if records > 0 && bytes + entry.payload() > room.bytes {
-                return Ok(Fetch::More);
-            }
-            if rest.len() < len {
-                if !ensure(page, at.offset, len, (*next, records))? {
-                    return Ok(Fetch::More);
+                frame.left -= 1;
+            };
+            let (time, end) = (frame.time, frame.end);
+            let parts = checked
+                .drain(..)
+                .map(|(entry, start, position)| entry.parts(&page.bytes, start, position, time));
+            Recorded::extend_within(out, &page.bytes, parts)?;
+            match run {
+                Run::Frame => {
+                    at.offset = end;
+                    at.frame = None;
                 }
-                continue;
+                Run::Full => return Ok(Fetch::More),
+                Run::Short(len) => {
+                    if !ensure(page, at.offset, len, (*next, records))? {
+                        return Ok(Fetch::More);
+                    }
+                }
+                Run::Broken => return Err(topic.corrupt(*next, "a record is broken")),
             }
-            if !entry.is_whole(rest) {
-                return Err(topic.corrupt(*next, "a record is broken"));
-            }
-            if keyed
-                .as_ref()
-                .is_none_or(|keyed| entry.key_of(rest) == Some(&keyed.key()[..]))
-            {
-                let parts = entry.parts(&page.bytes, start, *next, frame.time);
-                out.push(Recorded::within(page.bytes.clone(), parts)?);
-                records += 1;
-                bytes += entry.payload();
-            }
-            *next += 1;
-            at.offset += len as u64;
-            frame.left -= 1;
         }
     }
+}
+
+/// Why a run of entries ends.
+enum Run {
+    /// They were the frame's last.
+    Frame,
+    /// The room or the stop is reached.
+    Full,
+    /// The next one needs so many bytes, which the page has not.
+    Short(usize),
+    Broken,
 }
 
 impl fmt::Debug for Scan {
