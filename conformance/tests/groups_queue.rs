@@ -18,8 +18,10 @@ use std::time::Duration;
 
 use annals_conformance::models::queue::{Queue, State};
 use annals_conformance::models::{Call, Fault};
+use annals_core::driver::TopicSpec;
 use annals_core::{
-    Clock, ErrorKind, OpenSubscription, Start, Subscription, Topic, Verdict, letters,
+    Clock, Delivery, ErrorKind, Group, OpenSubscription, Record, Start, Subscription, Topic,
+    Verdict, letters,
 };
 use groups::{
     Dice, LEASE, Lives, SOON, Watch, append, bus, clock, handle, header, is_quiet, next, numbered,
@@ -297,25 +299,135 @@ async fn poison_by_retry_and_by_crash_is_buried_with_its_reason() {
     assert_eq!(depth(&billing).await, Some(0));
 }
 
+/// A life that takes two records of one key and ends with the first in hand.
+async fn crash(state: &State, clock: &Clock) -> (Subscription, Delivery) {
+    let member = Process::new(state, clock).await;
+    let billing = member.join().await.unwrap();
+    // Both come only once the last life's hold on them is over.
+    let (delivery, waits) = tokio::join!(
+        biased;
+        next(&billing),
+        tokio::time::timeout(3 * LEASE, billing.next())
+    );
+    assert!(waits.is_err(), "a key has one record out");
+    member.kill();
+    (billing, delivery)
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_record_that_came_too_often_is_not_handed_out_again() {
+async fn what_was_taken_too_often_and_has_not_failed_is_handed_out_once_more() {
     let (state, clock, process) = world().await;
-    append(&process.topic, ["bad-1"]).await;
+    append(&process.topic, ["bad-1", "bad-2"]).await;
     let mut lives = Vec::new();
-    for _ in 0..2 {
-        let member = Process::new(&state, &clock).await;
-        let billing = member.join().await.unwrap();
-        let delivery = next(&billing).await;
-        member.kill();
-        lives.push((billing, delivery));
+    for _ in 0..3 {
+        lives.push(crash(&state, &clock).await);
     }
     let careful = process.join().max_attempts(2).dead_letters("dead").await;
     let billing = careful.unwrap();
-    assert!(is_quiet(&billing, 2 * LEASE).await);
-    let dead = next(&process.inspect().await).await;
-    assert_eq!(text(&dead), "bad-1");
-    assert!(header(&dead, letters::REASON).contains("2 times"));
+    let innocent = next(&billing).await;
+    assert_eq!((text(&innocent), innocent.attempt()), ("bad-1".into(), 4));
+    innocent.done();
+    let fails = next(&billing).await;
+    assert_eq!(text(&fails), "bad-2");
+    fails.settle(Verdict::from(Err::<(), _>("cannot be billed")));
+    let inspect = process.inspect().await;
+    let dead = next(&inspect).await;
+    assert_eq!(text(&dead), "bad-2");
+    assert_eq!(header(&dead, letters::REASON), "cannot be billed");
     dead.done();
+    assert!(is_quiet(&inspect, SOON).await, "and nothing else");
+    assert_eq!(depth(&billing).await, Some(0));
+}
+
+/// As `world`, with dead letters on a topic that drops repeated ids.
+async fn dropping_world() -> Process {
+    let clock = clock();
+    let state = State::new(clock.clone());
+    let bus = bus(state.connect(), &clock);
+    let orders = bus.topic("orders").create_if_missing();
+    orders.groups(["billing"]).await.unwrap();
+    let spec = TopicSpec {
+        dedupe: Some(300 * SECOND),
+        groups: vec![Group::new("inspect").unwrap()],
+        ..TopicSpec::default()
+    };
+    bus.topic("dead").create_with(spec).await.unwrap();
+    Process::new(&state, &clock).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_letter_is_taken_for_another_though_ids_and_times_are_the_same() {
+    let process = dropping_world().await;
+    let same = |value: &str| groups::record(value).id("same");
+    let records = [same("a-1"), same("b-1"), same("c-1")];
+    process.topic.append(records).await.unwrap();
+    let billing = process.join().dead_letters("dead").await.unwrap();
+    for _ in 0..3 {
+        next(&billing).await.reject("never");
+    }
+    let inspect = process.inspect().await;
+    let mut dead = BTreeSet::new();
+    for _ in 0..3 {
+        let letter = next(&inspect).await;
+        assert_eq!(header(&letter, letters::ID), "same");
+        dead.insert(text(&letter));
+        letter.done();
+    }
+    assert_eq!(dead, ["a-1".into(), "b-1".into(), "c-1".into()].into());
+    assert_eq!(depth(&billing).await, Some(0));
+}
+
+/// A record of this key with so many bytes.
+fn large(key: &str, bytes: usize) -> Record {
+    let value = vec![b'x'; bytes - key.len() - 6];
+    Record::new(value).key(key).id("its-id")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_says_less_where_the_record_leaves_no_room() {
+    let (_, _, process) = world().await;
+    let most = 256 << 10;
+    for bytes in [most - 600, most] {
+        process.topic.append(large("a", bytes)).await.unwrap();
+    }
+    let billing = process.join().dead_letters("dead").await.unwrap();
+    let inspect = process.inspect().await;
+    next(&billing).await.reject("x".repeat(1_000));
+    let letter = next(&inspect).await;
+    assert_eq!(header(&letter, letters::GROUP), "billing");
+    assert_eq!(letter.header(letters::REASON), None, "no room for it");
+    letter.done();
+    next(&billing).await.reject("x");
+    let letter = next(&inspect).await;
+    assert_eq!(letter.len_bytes(), most, "as it was");
+    letter.done();
+    assert_eq!(depth(&billing).await, Some(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_never_be_a_letter_is_told_and_comes_again_until_it_is_settled() {
+    let process = dropping_world().await;
+    // A letter has a longer id.
+    let record = large("a", 256 << 10);
+    process
+        .topic
+        .append([record, groups::record("a-2")])
+        .await
+        .unwrap();
+    let careful = process.join().max_attempts(1).dead_letters("dead").await;
+    let billing = careful.unwrap();
+    for attempt in 1..=2 {
+        let delivery = next(&billing).await;
+        assert_eq!(delivery.attempt(), attempt, "over the limit, and not lost");
+        delivery.retry(None);
+        let told = tokio::time::timeout(SOON, billing.next()).await.unwrap();
+        assert_eq!(told.unwrap_err().kind(), ErrorKind::TooLarge);
+    }
+    let last = next(&billing).await;
+    assert_eq!(last.len_bytes(), 256 << 10);
+    last.done();
+    assert_eq!(handle(&billing, 1).await, ["a-2"], "its key goes on");
+    assert!(is_quiet(&process.inspect().await, SOON).await);
 }
 
 #[tokio::test(start_paused = true)]

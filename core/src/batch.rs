@@ -17,8 +17,8 @@ pub struct Submission {
     pub index: u32,
 }
 
-/// A new number for an append call: random per process, counted up per call.
-fn next_batch_id() -> u128 {
+/// A new number, of an append call say: random per process, counted up per call.
+pub(crate) fn unique_number() -> u128 {
     static PROCESS: OnceLock<[u8; 8]> = OnceLock::new();
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let process = PROCESS.get_or_init(|| {
@@ -53,7 +53,7 @@ impl Batch {
     pub fn new(records: Vec<Record>) -> Self {
         Self {
             records,
-            id: next_batch_id(),
+            id: unique_number(),
             indices: None,
             first_tried: Arc::default(),
         }

@@ -10,7 +10,7 @@ mod member;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use annals_core::{
     Recorded, Result, Retry, Start, Stored, TopicName,
 };
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::connection::Connection;
 use super::faults::{Call, Fault, Faults, no_answer, refused};
@@ -77,6 +78,22 @@ struct Topic {
     groups: BTreeMap<Group, Backlog>,
     /// How many records it ever took.
     taken: u64,
+    /// For how long a repeated id is dropped.
+    dedupe: Option<Duration>,
+    /// When each id was first taken.
+    ids: HashMap<Bytes, Duration>,
+}
+
+impl Topic {
+    /// Whether the id was taken within the window; remembers it.
+    fn repeats(&mut self, id: Option<&Bytes>, now: Duration) -> bool {
+        let (Some(window), Some(id)) = (self.dedupe, id) else {
+            return false;
+        };
+        self.ids
+            .retain(|_, first| now.saturating_sub(*first) < window);
+        self.ids.contains_key(id) || self.ids.insert(id.clone(), now).is_some()
+    }
 }
 
 /// A client of the queue.
@@ -131,7 +148,7 @@ impl Backend for Queue {
     }
 
     async fn capabilities(&self, topic: &TopicName) -> Result<Capabilities> {
-        self.on(topic, |_| Ok(capabilities()))
+        self.on(topic, |topic| Ok(capabilities(topic.dedupe)))
     }
 
     async fn append(
@@ -146,7 +163,7 @@ impl Backend for Queue {
         let doomed =
             |index: usize| matches!(&fault, Some(Fault::Refuse(at)) if at.contains(&index));
         let arrives = fault != Some(Fault::Lose { done: false });
-        let now = self.service.clock.now();
+        let (now, elapsed) = (self.service.clock.now(), self.service.clock.elapsed());
         let mut outcomes = self.on(name, |topic| {
             if topic.groups.is_empty() {
                 let unseen = Outcome::Rejected(unseen());
@@ -163,6 +180,10 @@ impl Backend for Queue {
                 }
                 if !arrives {
                     return Ok(Outcome::Unknown(no_answer()));
+                }
+                let repeats = topic.repeats(record.id_bytes(), elapsed);
+                if repeats {
+                    return Ok(Outcome::Stored(Stored::somewhere().as_duplicate()));
                 }
                 let record = Recorded::of(record, None, Some(now))?;
                 topic.taken += 1;
@@ -250,7 +271,7 @@ fn no_replay() -> Error {
     Error::unsupported("a queue keeps nothing that was settled; it cannot be replayed")
 }
 
-fn capabilities() -> Capabilities {
+fn capabilities(dedupe: Option<Duration>) -> Capabilities {
     Capabilities {
         source: Provision::Native.into(),
         order: Order::Key.into(),
@@ -265,7 +286,7 @@ fn capabilities() -> Capabilities {
             receipt: Receipt::None.into(),
             conditional: false.into(),
             fenced: false.into(),
-            dedupe: Dedupe::None.into(),
+            dedupe: dedupe.map_or(Dedupe::None, Dedupe::Window).into(),
             resubmit: None.into(),
             in_flight: 1,
             no_group: NoGroup::Refused.into(),

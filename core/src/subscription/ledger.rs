@@ -45,6 +45,8 @@ pub(crate) struct Rules {
     pub(crate) ordered: bool,
     pub(crate) in_flight: Room,
     pub(crate) max_attempts: Option<u32>,
+    /// What a service says of attempts is an upper bound.
+    pub(crate) at_most: bool,
     /// Attempts are committed before the first records of a stay are handed out.
     pub(crate) careful: bool,
     pub(crate) commit_interval: Duration,
@@ -73,6 +75,8 @@ struct Entry {
     lost: bool,
     lane: Option<Bytes>,
     reason: Option<String>,
+    /// To be handed out once more whatever its attempts.
+    spared: bool,
 }
 
 #[derive(Debug)]
@@ -185,6 +189,8 @@ impl Ledger {
         };
         let lane = record.key_bytes().filter(|_| self.rules.ordered);
         let first = lane.as_ref().is_none_or(|key| self.lanes.join(key, id));
+        // It may have been taken and given back all those times.
+        let spared = self.rules.at_most && matches!(delivered.holder, Holder::Token(_));
         self.bytes += record.len_bytes();
         self.entries.insert(
             id,
@@ -197,6 +203,7 @@ impl Ledger {
                 lost: false,
                 lane,
                 reason: None,
+                spared,
             },
         );
         if first {
@@ -213,7 +220,7 @@ impl Ledger {
         if entry.state != State::Waiting {
             return;
         }
-        if limit.is_none_or(|limit| entry.attempts < limit) {
+        if entry.spared || limit.is_none_or(|limit| entry.attempts < limit) {
             self.ready.insert(id);
         } else if !self.closing {
             let attempts = entry.attempts;

@@ -1,4 +1,9 @@
 //! Dead letters: records that could not be handled, with the reason.
+//!
+//! A letter is the record with headers that say where it comes from and why it is here. Where they
+//! do not fit the reason is left out, then all of them. A record that does not fit even so
+//! (`TooLarge`, `Unsupported`) is told and handed out again after the default delay, whatever its
+//! attempts: it is not lost, and its key waits until a handler settles it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,7 +11,8 @@ use std::sync::Arc;
 use super::ledger::Letter;
 use super::session::Session;
 use super::trouble::Trouble;
-use crate::batch::Batch;
+use crate::append::check_record;
+use crate::batch::{Batch, unique_number};
 use crate::capability::{Claim, Dedupe};
 use crate::defaults::{REDELIVERY_DELAY, RETRY_FOR};
 use crate::driver::AppendOptions;
@@ -26,9 +32,10 @@ pub const POSITION: &str = "annals-dead-letter-position";
 pub const REASON: &str = "annals-dead-letter-reason";
 /// The header with the number of times that it was handed out, in decimal digits.
 pub const ATTEMPTS: &str = "annals-dead-letter-attempts";
-/// The header with the record's own id, where the letter has another: on a topic that drops
-/// repeated ids a letter's id is made of topic, group, position and log time, so that a letter
-/// that had to be sent twice is stored once, and the letters of two groups are two.
+/// The header with the record's own id, where the letter has another. On a topic that drops
+/// repeated ids, or may, no two letters have one id: it is made of topic, group, position and log
+/// time, so that a letter that had to be sent twice is stored once. A record without a position
+/// gives its letter an id of its own; after a crash there may be two letters of it.
 pub const ID: &str = "annals-dead-letter-id";
 /// The longest [`REASON`], in bytes.
 pub const MAX_REASON: usize = 1_024;
@@ -37,7 +44,7 @@ pub const MAX_REASON: usize = 1_024;
 /// stored.
 pub(crate) async fn letters(session: Arc<Session>) {
     // A letter that failed is the same submission when it is sent again.
-    let mut tried: HashMap<u64, Batch> = HashMap::new();
+    let mut tried: HashMap<u64, (Form, Batch)> = HashMap::new();
     let mut trouble = Trouble::new();
     loop {
         let now = session.now();
@@ -68,9 +75,9 @@ pub(crate) async fn letters(session: Arc<Session>) {
                 session.news.tell(nowhere(), Operation::Settle);
             }
             Some(topic) => {
-                let batch = tried
+                let (form, batch) = tried
                     .entry(letter.id)
-                    .or_insert_with(|| write(&session, topic, &letter))
+                    .or_insert_with(|| (Form::Whole, write(&session, topic, &letter, Form::Whole)))
                     .clone();
                 let sent = session
                     .clock()
@@ -81,6 +88,15 @@ pub(crate) async fn letters(session: Arc<Session>) {
                     Ok(()) => {
                         trouble.heals();
                         session.ledger().buried(letter.id, now);
+                    }
+                    Err(error) if can_never_be(&error) => {
+                        if let Some(less) = form.less() {
+                            let batch = write(&session, topic, &letter, less);
+                            tried.insert(letter.id, (less, batch));
+                            continue;
+                        }
+                        session.ledger().reprieve(letter.id, now);
+                        session.news.tell(unfit(topic, &error), Operation::Settle);
                     }
                     Err(error) => {
                         let (pause, tell) = trouble.fails(&error, now);
@@ -109,47 +125,93 @@ fn unanswered(topic: &Topic) -> Error {
     topic.place(error, Operation::Append)
 }
 
+/// Whether the topic takes no such record, now or later.
+fn can_never_be(error: &Error) -> bool {
+    let unfit = matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Unsupported);
+    unfit && error.effect() == Effect::None
+}
+
+fn unfit(topic: &Topic, error: &Error) -> Error {
+    let told = Error::new(
+        error.kind(),
+        Effect::None,
+        Retry::Never,
+        format!(
+            "a record could not become a dead letter, not even as it was, and is handed out again; settle it, or take a topic that has room for it: {}",
+            error.message()
+        ),
+    );
+    topic.place(told.with_source(error.clone()), Operation::Append)
+}
+
 fn nowhere() -> Error {
     Error::config(
         "a delivery was rejected, but the subscription has no dead_letters(..); it stays unsettled and comes again",
     )
 }
 
+/// How much a letter says besides the record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Form {
+    Whole,
+    WithoutReason,
+    Bare,
+}
+
+impl Form {
+    /// The next smaller one, for a record that leaves no room for this.
+    fn less(self) -> Option<Self> {
+        match self {
+            Self::Whole => Some(Self::WithoutReason),
+            Self::WithoutReason => Some(Self::Bare),
+            Self::Bare => None,
+        }
+    }
+}
+
 /// The letter: the record as it was, and why it is here.
-fn write(session: &Session, topic: &Topic, letter: &Letter) -> Batch {
+fn write(session: &Session, topic: &Topic, letter: &Letter, form: Form) -> Batch {
     let record = &letter.record;
     let mut written = record.clone().into_record();
-    let mut reason = letter.reason.clone();
-    while reason.len() > MAX_REASON {
-        reason.pop();
-    }
-    written = written
-        .header(TOPIC, session.topic.name().as_str())
-        .header(GROUP, session.group.as_str())
-        .header(REASON, reason)
-        .header(ATTEMPTS, letter.attempts.to_string());
-    if let Some(position) = record.position() {
-        written = written.header(POSITION, position.to_string());
-        let drops_repeats = matches!(
-            topic.capabilities().append.dedupe,
-            Claim::Is(Dedupe::Window(_) | Dedupe::Forever)
-        );
-        if drops_repeats {
-            if let Some(id) = record.id() {
-                written = written.header(ID, id);
-            }
-            let stored_at = record.stored_at().map_or(0, Timestamp::as_millis);
-            written = written.id(format!(
-                "{}/{}/{position}/{stored_at}",
-                session.topic.name(),
-                session.group
-            ));
+    let drops_repeats = topic.capabilities().append.dedupe != Claim::Is(Dedupe::None);
+    if drops_repeats {
+        if let Some(id) = record.id().filter(|_| form != Form::Bare) {
+            written = written.header(ID, id);
         }
+        let place = record.position().map_or_else(
+            || unique_number().to_string(),
+            |position| {
+                let stored_at = record.stored_at().map_or(0, Timestamp::as_millis);
+                format!("{position}/{stored_at}")
+            },
+        );
+        let (topic, group) = (session.topic.name(), &session.group);
+        written = written.id(format!("{topic}/{group}/{place}"));
+    }
+    if form != Form::Bare {
+        written = written
+            .header(TOPIC, session.topic.name().as_str())
+            .header(GROUP, session.group.as_str())
+            .header(ATTEMPTS, letter.attempts.to_string());
+        if let Some(position) = record.position() {
+            written = written.header(POSITION, position.to_string());
+        }
+    }
+    if form == Form::Whole {
+        let mut reason = letter.reason.clone();
+        while reason.len() > MAX_REASON {
+            reason.pop();
+        }
+        written = written.header(REASON, reason);
     }
     Batch::from(written)
 }
 
 async fn send(topic: &Topic, batch: &Batch) -> Result<()> {
+    let limits = &topic.capabilities().limits;
+    for record in batch.records() {
+        check_record(record, limits)?;
+    }
     let bus = topic.bus();
     batch.tried(bus.clock().now());
     let options = AppendOptions::default();

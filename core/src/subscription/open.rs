@@ -100,6 +100,12 @@ impl OpenSubscription {
     /// is stored: so the one that ends its process is found, and those beside it are not counted
     /// with it. What was handled and not yet committed when a process ended counts once more;
     /// allow two attempts at least.
+    ///
+    /// Where a queue's count is an upper bound (`attempts` is `Taken`: it has also counted what
+    /// was taken ahead and given back, and what came along with a record that ended its process),
+    /// a record that comes over the limit is handed out once more, and becomes a dead letter only
+    /// when that fails. One that ends its process each time is the service's to take away
+    /// (capability `given_up_after`).
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.0.set(|opening| opening.max_attempts = Some(attempts));
         self
@@ -282,6 +288,7 @@ impl Opening {
             ordered: offered.orders_keys(),
             in_flight: self.in_flight,
             max_attempts: self.max_attempts,
+            at_most: !up_to && !attempts.is(&Attempts::Handed),
             careful: up_to
                 && self.max_attempts.is_some()
                 && (attempts.is(&Attempts::Handed) || attempts.is(&Attempts::Taken)),

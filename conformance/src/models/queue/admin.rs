@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use annals_core::driver::{Admin, Description, GroupStatus, Lag, TopicSpec};
-use annals_core::{Cursor, Error, Group, Recorded, Result, Start, TopicName};
+use annals_core::{
+    Cursor, Effect, Error, ErrorKind, Group, Recorded, Result, Retry, Start, TopicName,
+};
 use async_trait::async_trait;
 
 use super::backlog::Backlog;
@@ -20,32 +22,40 @@ impl Admin for QueueAdmin {
         let asked = [
             spec.partitions.is_some(),
             spec.retention.is_some(),
-            spec.dedupe.is_some(),
             spec.kind.is_some(),
         ];
         if asked.contains(&true) {
             return Err(Error::unsupported(
-                "a queue has no partitions, keeps what is not settled, recognises no ids and has one kind of topic; leave them unset",
+                "a queue has no partitions, keeps what is not settled and has one kind of topic; leave them unset",
             ));
         }
         let mut topics = self.0.service.lock();
-        if topics.by_name.contains_key(name) {
+        if let Some(there) = topics.by_name.get(name) {
+            if spec.dedupe.is_some() && spec.dedupe != there.dedupe {
+                return Err(Error::new(
+                    ErrorKind::AlreadyExists,
+                    Effect::None,
+                    Retry::Never,
+                    "the topic is there and drops repeated ids for another time; take it as it is, or choose another name",
+                ));
+            }
             return Ok(false);
         }
         let groups = spec.groups.iter().cloned();
         let topic = Topic {
             groups: groups.map(|group| (group, Backlog::default())).collect(),
-            taken: 0,
+            dedupe: spec.dedupe,
+            ..Topic::default()
         };
         topics.by_name.insert(name.clone(), topic);
         Ok(true)
     }
 
     async fn describe(&self, name: &TopicName) -> Result<Description> {
-        self.0.on(name, |_| {
+        self.0.on(name, |topic| {
             Ok(Description {
                 name: name.clone(),
-                capabilities: capabilities(),
+                capabilities: capabilities(topic.dedupe),
                 partitions: Vec::new(),
                 incarnation: Arc::from(""),
                 end: None,

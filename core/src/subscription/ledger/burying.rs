@@ -56,7 +56,8 @@ impl Ledger {
         }
     }
 
-    /// There is nowhere for letters to go: the record is handed out again after the default delay.
+    /// There is nowhere for the letter to go: the record is handed out again after the default
+    /// delay, whatever its attempts.
     pub(crate) fn reprieve(&mut self, id: u64, now: Duration) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
@@ -64,6 +65,7 @@ impl Ledger {
         if let State::Rejected(was) = entry.state {
             self.rejected.remove(&(was, id));
             entry.state = State::Waiting;
+            entry.spared = true;
             self.again(id, None, None, now);
         }
     }

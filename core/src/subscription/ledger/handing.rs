@@ -33,6 +33,7 @@ impl Ledger {
         self.ready.remove(&id);
         let entry = self.entries.get_mut(&id)?;
         entry.state = State::Handed;
+        entry.spared = false;
         entry.attempts = entry.attempts.saturating_add(1);
         let handout = Handout {
             id,
@@ -164,7 +165,7 @@ impl Ledger {
         entry.reason = reason.or_else(|| entry.reason.take());
         let after = after.unwrap_or(defaults::REDELIVERY_DELAY);
         let limit = self.rules.max_attempts;
-        let at_limit = limit.is_some_and(|limit| entry.attempts >= limit);
+        let at_limit = !entry.spared && limit.is_some_and(|limit| entry.attempts >= limit);
         // A revoked stay waits for its handlers only: the next holder hands this one out again.
         let leaving = self.closing
             || match entry.holder {

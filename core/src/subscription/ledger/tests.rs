@@ -24,6 +24,7 @@ fn rules() -> Rules {
             bytes: 1_000,
         },
         max_attempts: None,
+        at_most: false,
         careful: false,
         commit_interval: Duration::from_secs(1),
     }
