@@ -30,6 +30,10 @@ type Handler = dyn Fn(Delivery) -> BoxFuture<()> + Send + Sync;
 /// end within [`grace`](Self::grace), commits and leaves the group. Without `until` it runs until
 /// it fails.
 ///
+/// A handler has to bear a record that comes again, after a clean shutdown too: on a log, what
+/// other keys settled ahead of the slowest one does, within the bound that
+/// [`Subscription::close`] names.
+///
 /// # Errors
 /// What can heal, and what was settled too late (`Expired`, `Fenced`: it comes again elsewhere),
 /// is logged and gone on after. Any other error of [`next`](Subscription::next) ends the run, after

@@ -116,6 +116,15 @@ impl Subscription {
     /// commits and leaves the group: all within `grace`, of which the last fifth is for the
     /// commit. Says what could not be given back and when that returns by itself.
     ///
+    /// On a log a commit is a place in each partition: behind the last record before which all are
+    /// settled. What other keys settled ahead of an unsettled one (which was given back, waits for
+    /// its retry, or whose handler did not end within `grace`) is therefore handed out again, even
+    /// after a clean close: of each partition no more than was settled since the slowest key's
+    /// first unsettled record, which core bounds to 16 times
+    /// [`in_flight`](OpenSubscription::in_flight) records and what was taken in when that was
+    /// reached. Where nothing is left unsettled, nothing comes again. Queues settle each record,
+    /// and hand out none of these again.
+    ///
     /// # Errors
     /// Whatever kept the last commit from being stored; `Timeout` when the service did not answer
     /// within `grace`. What was not committed comes again to others.
