@@ -6,7 +6,6 @@
 //! Checks that the model rebuilt from the log equals the live one, now and as of the middle; that
 //! neither group lost a flight; and that the killed one was handed again no more than what was in
 //! flight and what was settled within its commit interval. Exits with 1 when one does not hold.
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 mod check;
 
@@ -17,7 +16,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use annals::{Record, Recorded, Replay, Start, Subscription, Timestamp, Topic, TopicSpec, Until};
-use check::{check, fresh};
+use check::{check, fresh, say};
 use clap::Parser;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -128,7 +127,7 @@ async fn main() -> Result<()> {
     let mut statistics = Seen::default();
     let middle = lines.len() / 2;
     let repeatable = if args.url.starts_with("memory:") {
-        println!("     memory: belongs to one process: the member is dropped instead of killed");
+        say("     memory: belongs to one process: the member is dropped instead of killed");
         work(&topic, "statistics", &mut statistics, middle, true).await?;
         1
     } else {
@@ -140,19 +139,19 @@ async fn main() -> Result<()> {
         ("boards", &boards, 0),
         ("statistics", &statistics, repeatable),
     ];
-    println!(
+    say(format_args!(
         "\n{:<12} {:>9} {:>9} {:>9} {:>9} {:>9}",
         "group", "handed", "distinct", "lost", "repeated", "at most"
-    );
+    ));
     for (group, seen, most) in groups {
         let (distinct, repeated) = (seen.flights.len(), seen.repeated());
         let lost = lines.len() - distinct;
-        println!(
+        say(format_args!(
             "{group:<12} {:>9} {distinct:>9} {lost:>9} {repeated:>9} {most:>9}",
             seen.handed
-        );
+        ));
     }
-    println!();
+    say("");
     for (group, seen, most) in groups {
         check(
             seen.flights.len() == lines.len(),
@@ -262,7 +261,7 @@ async fn member(topic: &Topic, group: &str) -> Result<()> {
     let subscription = join(topic, group).await?;
     let mut nods = BufReader::new(tokio::io::stdin()).lines();
     while let Some(delivery) = subscription.next().await? {
-        println!("{}", number(&delivery)?);
+        say(number(&delivery)?);
         if nods.next_line().await?.is_none() {
             break;
         }
@@ -305,21 +304,30 @@ async fn killed(url: &str, group: &str, seen: &mut Seen, until: usize) -> Result
 }
 
 fn rate(what: &str, records: usize, took: Duration) {
-    println!(
+    say(format_args!(
         "     {records} records {what}, {} ms",
         took.as_millis().max(1)
-    );
+    ));
 }
 
 fn table(delays: &Delays) {
     let mut airports: Vec<_> = delays.0.iter().collect();
     airports.sort_by_key(|(_, airport)| std::cmp::Reverse(airport.flights));
-    println!("\n{:<8} {:>8} {:>12}", "airport", "flights", "mean delay");
+    say(format_args!(
+        "\n{:<8} {:>8} {:>12}",
+        "airport", "flights", "mean delay"
+    ));
     for (name, airport) in airports.iter().take(10) {
         #[expect(clippy::cast_precision_loss, reason = "minutes and flights are small")]
         let mean = airport.minutes as f64 / airport.flights as f64;
-        println!("{name:<8} {:>8} {mean:>8.1} min", airport.flights);
+        say(format_args!(
+            "{name:<8} {:>8} {mean:>8.1} min",
+            airport.flights
+        ));
     }
     let flights: u64 = delays.0.values().map(|airport| airport.flights).sum();
-    println!("({} airports, {flights} flights)", delays.0.len());
+    say(format_args!(
+        "({} airports, {flights} flights)",
+        delays.0.len()
+    ));
 }
