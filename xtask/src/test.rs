@@ -1,9 +1,12 @@
 //! `cargo xtask test`: every test and every example, counted.
 
+use std::io::pipe;
+use std::process::Stdio;
+
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use crate::step::{attempt, cargo};
+use crate::step::{attempt, cargo, check};
 use crate::workspace;
 
 #[derive(clap::Args)]
@@ -79,6 +82,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         for example in with.flat_map(|m| &m.examples) {
             count.example(example)?;
         }
+        count.unread("flights");
     }
     count.close()
 }
@@ -96,7 +100,10 @@ impl Count {
             command.args(["--package", package]);
         }
         let ended = attempt(name, &mut command)?;
+        let (passed, failed) = (self.passed, self.failed);
         self.add(&ended.output);
+        let (passed, failed) = (self.passed - passed, self.failed - failed);
+        println!("  {passed} passed, {failed} failed");
         if !ended.success {
             println!("{}", ended.output.trim_end());
             self.broken.push(name.to_owned());
@@ -119,6 +126,31 @@ impl Count {
             self.broken.push(name);
         }
         Ok(())
+    }
+
+    /// An example that nobody reads on ends quietly.
+    fn unread(&mut self, example: &str) {
+        let name = format!("example {example}, unread");
+        let quiet = check(&name, || {
+            let (reader, writer) = pipe()?;
+            drop(reader);
+            let mut command = cargo(["run", "--quiet", "--locked", "--all-features"]);
+            command.args(["--example", example]);
+            let ended = command.stdout(writer).stderr(Stdio::piped()).output()?;
+            let said = String::from_utf8_lossy(&ended.stderr);
+            if !ended.status.success() || !said.is_empty() {
+                bail!("it ended with {}: {}", ended.status, said.trim_end());
+            }
+            Ok(())
+        });
+        match quiet {
+            Ok(()) => self.passed += 1,
+            Err(error) => {
+                println!("{error:#}");
+                self.failed += 1;
+                self.broken.push(name);
+            }
+        }
     }
 
     /// Adds up the closing lines of test binaries:
