@@ -261,9 +261,10 @@ pub(crate) enum GroupsCommand {
         /// The group
         #[arg(value_parser = group_name)]
         group: Group,
-        /// Where it starts: beginning, earliest, latest, after:CURSOR, since:TIME
-        #[arg(long, value_name = "START", value_parser = start, default_value = "beginning")]
-        from: Start,
+        /// Where it starts: beginning, earliest, latest, after:CURSOR, since:TIME; unless told
+        /// otherwise at the beginning of a log, and on a queue at what comes from now on
+        #[arg(long, value_name = "START", value_parser = start)]
+        from: Option<Start>,
     },
     /// Delete a group with its place in the topic
     Delete {

@@ -15,7 +15,10 @@ pub(crate) async fn run(bus: &Bus, arguments: &Groups, stop: &Stop) -> Result<()
     match &arguments.command {
         GroupsCommand::List { topic, json } => list(bus, topic, *json, stop).await,
         GroupsCommand::Create { topic, group, from } => {
-            let made = bus.admin()?.create_group(topic, group, from).await?;
+            let made = bus
+                .admin()?
+                .create_group(topic, group, from.clone())
+                .await?;
             tell(if made {
                 format!("created {group}")
             } else {

@@ -47,7 +47,7 @@ async fn what_fails_says_where() {
             admin.delete(&name()).await.unwrap_err(),
             admin.groups(&name()).await.unwrap_err(),
             admin
-                .create_group(&name(), &group, &Start::Beginning)
+                .create_group(&name(), &group, Some(Start::Beginning))
                 .await
                 .unwrap_err(),
             admin.delete_group(&name(), &group).await.unwrap_err(),

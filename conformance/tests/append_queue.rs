@@ -87,7 +87,7 @@ async fn what_no_group_would_ever_see_is_rejected_and_taken_once_there_is_one() 
     let billing = Group::new("billing").unwrap();
     let admin = queues.bus.admin().unwrap();
     admin
-        .create_group(&name(), &billing, &Start::Latest)
+        .create_group(&name(), &billing, Some(Start::Latest))
         .await
         .unwrap();
     queues.topic.append(failed.unconfirmed()).await.unwrap();

@@ -55,7 +55,12 @@ impl Admin for Placed {
         groups.map_err(self.place(topic))
     }
 
-    async fn create_group(&self, topic: &TopicName, group: &Group, start: &Start) -> Result<bool> {
+    async fn create_group(
+        &self,
+        topic: &TopicName,
+        group: &Group,
+        start: Option<Start>,
+    ) -> Result<bool> {
         let made = self.inner.create_group(topic, group, start).await;
         made.map_err(self.place(topic))
     }

@@ -55,8 +55,8 @@ impl Topic {
 /// have no order to keep.
 ///
 /// **Size.** A batch may have any size: it is sent in requests within the topic's limits, one
-/// after another. Where a request's records can be stored singly (`append.batch` is `PerRecord`)
-/// no request carries two records of a key.
+/// after another. Where a request's records can be stored singly (`append.batch` is `PerRecord`
+/// or `Unordered`) no request carries two records of a key.
 ///
 /// **Retries.** What is certainly not stored and can heal is tried again, with growing pauses, for
 /// [`RETRY_FOR`](defaults::RETRY_FOR) since anything was last stored. What may be stored
@@ -191,7 +191,8 @@ struct Appending {
 impl Appending {
     /// Whether one request may carry several records of a key.
     fn keys_together(&self) -> bool {
-        self.options.allow_holes || keeps_prefix(self.topic.capabilities().append.batch)
+        let batch = self.topic.capabilities().append.batch;
+        keeps_prefix(batch) || (self.options.allow_holes && batch.is(&Batching::PerRecord))
     }
 
     /// Whether all of it goes in one request or not at all.

@@ -6,7 +6,9 @@ mod rows;
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+
+use crate::name::Group;
 
 pub use need::Need;
 
@@ -204,8 +206,11 @@ pub enum Batching {
     AtomicPerKey,
     /// A prefix.
     Prefix,
-    /// Any part.
+    /// Any part, in the order of the batch.
     PerRecord,
+    /// Any part, in any order, also when all of it is stored: no request carries two records of a
+    /// key, whatever the caller allows.
+    Unordered,
 }
 
 /// What an append says of the place of a record.
@@ -260,7 +265,11 @@ pub enum GroupNames {
     /// Up to this many, of any name.
     Any(u32),
     /// Exactly this one.
-    Only(String),
+    Only(#[serde(serialize_with = "name_of")] Group),
+}
+
+fn name_of<S: Serializer>(group: &Group, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(group.as_str())
 }
 
 /// Who gives a group's records to its members.
@@ -365,6 +374,13 @@ pub struct GroupCapabilities {
     pub forgotten_after: Claim<Option<Duration>>,
     /// Whether groups share a limit on reading, so that one can slow another.
     pub share_reads: Claim<bool>,
+    /// How long a record that a group has not settled is kept for it. Less than for ever: what is
+    /// older is gone for this group, and where there is no replay nobody is told.
+    pub kept: Claim<Retention>,
+    /// After how many deliveries the service itself takes a record away unsettled (a redrive
+    /// policy, a delivery limit), to wherever it was told to; `None`: never. A subscription whose
+    /// `max_attempts` is not below it is refused: core could not keep it.
+    pub given_up_after: Claim<Option<u32>>,
 }
 
 /// Limits, counted after encoding. A record over one is `TooLarge`, and so is a batch that has to
@@ -491,6 +507,8 @@ impl Capabilities {
                 fenced: Claim::Is(false),
                 forgotten_after: Claim::Is(None),
                 share_reads: Claim::Is(false),
+                kept: Claim::Unverified,
+                given_up_after: Claim::Unverified,
             },
             partitions: Claim::Unverified,
             limits: Limits::NONE,

@@ -232,7 +232,12 @@ mockall::mock! {
         async fn topics(&self) -> Result<Vec<TopicName>>;
         async fn delete(&self, topic: &TopicName) -> Result<()>;
         async fn groups(&self, topic: &TopicName) -> Result<Vec<GroupStatus>>;
-        async fn create_group(&self, topic: &TopicName, group: &Group, start: &Start) -> Result<bool>;
+        async fn create_group(
+        &self,
+        topic: &TopicName,
+        group: &Group,
+        start: Option<Start>,
+    ) -> Result<bool>;
         async fn delete_group(&self, topic: &TopicName, group: &Group) -> Result<()>;
         async fn lag(&self, topic: &TopicName, cursor: &Cursor) -> Result<Vec<Lag>>;
         async fn group_lag(&self, topic: &TopicName, group: &Group) -> Result<Vec<Lag>>;

@@ -266,7 +266,7 @@ impl Opening {
         for group in missing {
             self.bus
                 .bare_admin()?
-                .create_group(name, &group, &Start::Beginning)
+                .create_group(name, &group, None)
                 .await?;
         }
         Ok(Topic::open(self.bus, name.clone(), capabilities))

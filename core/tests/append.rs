@@ -185,6 +185,19 @@ async fn with_holes_a_passed_record_is_overtaken_and_never_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn with_holes_too_a_service_without_order_gets_one_record_of_a_key_at_a_time() {
+    let backend = Scripted::new(
+        capabilities(Batching::Unordered),
+        [each([REFUSE, Say::Store])],
+    );
+    let topic = backend.topic().await;
+    let holes = topic.append(records("a1 b1 a2 a3")).allow_holes();
+    let failed = holes.await.unwrap_err();
+    assert_eq!(shown(failed.outcomes()), "Throttled stored stored stored");
+    assert_eq!(backend.requests(), ["a1 b1", "a2", "a3"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn with_holes_a_record_that_may_have_been_passed_is_not_sent_again() {
     let mut has = singly();
     has.append.resubmit = Some(Duration::from_secs(60)).into();

@@ -116,6 +116,27 @@ async fn a_subscription_settles_at_a_double() {
 }
 
 #[tokio::test]
+async fn attempts_that_the_service_would_cut_short_are_refused_before_anything_is_sent() {
+    let mut has = Capabilities::none();
+    has.groups.names = capability::GroupNames::Only(Group::new("billing").unwrap()).into();
+    has.groups.attempts = capability::Attempts::Taken.into();
+    has.groups.given_up_after = Some(5).into();
+    let topic = topic(backend(has)).await;
+    let join = topic.subscribe("billing").max_attempts(5);
+    let refused = join.dead_letters("dead").await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unsupported);
+    assert!(
+        refused.message().contains("after 5 deliveries"),
+        "{refused}"
+    );
+    let other = topic.subscribe("audit").await.unwrap_err();
+    assert!(
+        other.message().contains("the one group \"billing\""),
+        "{other}"
+    );
+}
+
+#[tokio::test]
 async fn every_driver_trait_has_a_double() {
     let (mut backend, mut admin) = (MockBackend::new(), MockAdmin::new());
     admin.expect_topics().times(1).returning(|| Ok(Vec::new()));

@@ -208,7 +208,7 @@ impl Admin for Embedded {
             .on_topic(topic));
         }
         for group in &spec.groups {
-            self.create_group(topic, group, &Start::Beginning).await?;
+            self.create_group(topic, group, None).await?;
         }
         Ok(made)
     }
@@ -283,8 +283,14 @@ impl Admin for Embedded {
         .await
     }
 
-    async fn create_group(&self, topic: &TopicName, group: &Group, start: &Start) -> Result<bool> {
-        let at = locate(&self.root(), self.name(), topic, start).await?;
+    async fn create_group(
+        &self,
+        topic: &TopicName,
+        group: &Group,
+        start: Option<Start>,
+    ) -> Result<bool> {
+        let start = start.unwrap_or(Start::Beginning);
+        let at = locate(&self.root(), self.name(), topic, &start).await?;
         let at = frontier(&at).ok_or_else(|| {
             Error::config("the cursor leaves out the topic's one partition; a group reads it")
         })?;

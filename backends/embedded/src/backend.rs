@@ -326,10 +326,12 @@ pub(crate) fn capabilities(settings: &Settings, memory: bool) -> Capabilities {
             members: Members::Local.into(),
             settle: Settle::UpTo.into(),
             hold: None.into(),
-            attempts: Attempts::Session.into(),
+            attempts: Attempts::Taken.into(),
             fenced: true.into(),
             forgotten_after: None.into(),
             share_reads: false.into(),
+            kept: retention.into(),
+            given_up_after: None.into(),
         },
         partitions: Partitions::One.into(),
         limits: Limits {

@@ -591,15 +591,11 @@ async fn groups_are_administered() {
         ErrorKind::NotFound
     );
     assert!(
-        log.create_group(&topic(), &billing, &Start::Latest)
+        log.create_group(&topic(), &billing, Some(Start::Latest))
             .await
             .unwrap()
     );
-    assert!(
-        !log.create_group(&topic(), &billing, &Start::Beginning)
-            .await
-            .unwrap()
-    );
+    assert!(!log.create_group(&topic(), &billing, None).await.unwrap());
     stored(&log, "3").await;
     let lag = log.group_lag(&topic(), &billing).await.unwrap();
     assert_eq!(lag[0].records, Some(1));

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use annals_core::{ErrorKind, Recorded, Start, Timestamp};
+use annals_core::{ErrorKind, Record, Recorded, Start, Timestamp};
 use child::{Child, ROLE, ROOT, WORD};
 use roles::{TOPIC, bus};
 
@@ -35,6 +35,7 @@ async fn plays_a_role() {
         "follows" => roles::follows(root).await,
         "reads before" => roles::reads_before(root, &word).await,
         "fills" => roles::fills(root).await,
+        "fails" => roles::fails(root).await,
         "works" => roles::works(root, &word).await,
         "" => {
             let mut other = Child::start("sings", root, "");
@@ -91,6 +92,45 @@ async fn one_process_writes_and_the_next_goes_on_when_it_is_killed() {
         read.iter().map(value).collect::<Vec<_>>(),
         ["a", "b", "c", "d"]
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_ends_its_process_becomes_a_dead_letter_and_no_other_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let first = bus(root);
+    first.topic("dead").create_if_missing().await.unwrap();
+    let topic = first.topic(TOPIC).create_if_missing().await.unwrap();
+    topic
+        .append(["a", "bad", "b", "c"].map(Record::new))
+        .await
+        .unwrap();
+    first.close(Duration::from_secs(5)).await.unwrap();
+    let mut lives = Vec::new();
+    loop {
+        assert!(lives.len() < 9, "never found: {lives:?}");
+        let mut member = Child::start("fails", root, "");
+        let mut life = Vec::new();
+        while let Some(line) = member.line() {
+            life.push(line);
+            if life.last().is_some_and(|last| last == "c") {
+                break;
+            }
+        }
+        member.kill();
+        lives.push(life);
+        if lives
+            .last()
+            .is_some_and(|life| life.ends_with(&["c".to_owned()]))
+        {
+            break;
+        }
+    }
+    assert_eq!(lives, [vec!["a", "bad 1"], vec!["bad 2"], vec!["b", "c"]]);
+    let dead = bus(root).topic("dead").await.unwrap();
+    let mut dead = dead.replay(Start::Beginning).await.unwrap();
+    assert_eq!(value(&dead.next().await.unwrap().unwrap()), "bad");
+    assert_eq!(dead.next().await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

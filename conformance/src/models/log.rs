@@ -245,6 +245,8 @@ fn capabilities(topic: &Topic) -> Capabilities {
             fenced: true.into(),
             forgotten_after: None.into(),
             share_reads: false.into(),
+            kept: topic.kept_for().into(),
+            given_up_after: None.into(),
         },
         partitions: Partitions::One.into(),
         limits: Limits {

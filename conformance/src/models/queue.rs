@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use annals_core::capability::{
     AppendCapabilities, Attempts, Batching, Dedupe, Durability, GroupCapabilities, GroupNames,
-    Hold, Limits, LogTime, Members, NoGroup, Order, Partitions, Provision, Receipt, Settle, Starts,
+    Hold, Limits, LogTime, Members, NoGroup, Order, Partitions, Provision, Receipt, Retention,
+    Settle, Starts,
 };
 use annals_core::driver::{
     Admin, AppendOptions, Backend, Inbound, Leases, Opened, Partition, ReadRange, Settling,
@@ -301,6 +302,8 @@ fn capabilities(dedupe: Option<Duration>) -> Capabilities {
             fenced: true.into(),
             forgotten_after: None.into(),
             share_reads: false.into(),
+            kept: Retention::Forever.into(),
+            given_up_after: None.into(),
         },
         partitions: Partitions::Implicit.into(),
         limits: Limits {

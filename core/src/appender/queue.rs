@@ -121,7 +121,7 @@ impl Shared {
                 .clamp(1, MOST_IN_FLIGHT),
             one_per_key: matches!(
                 has.append.batch,
-                Claim::Is(Batching::PerRecord) | Claim::Unverified
+                Claim::Is(Batching::PerRecord | Batching::Unordered) | Claim::Unverified
             ),
             state: Mutex::new(State {
                 closed: false,

@@ -27,6 +27,8 @@ pub enum Need {
     AtomicBatch,
     /// Several groups, each seeing every record.
     FanOut,
+    /// What a group has not settled is kept for it for at least this long.
+    Kept(Duration),
     /// Records of at least this many bytes.
     RecordBytes(u32),
     /// Exactly this durability; `Memory` is met by every other too.
@@ -60,6 +62,11 @@ impl Need {
             Self::FanOut => {
                 matches!(has.groups.names, Claim::Is(GroupNames::Any(most)) if most > 1)
             }
+            Self::Kept(least) => match has.groups.kept {
+                Claim::Is(Retention::Forever) => true,
+                Claim::Is(Retention::Age(age)) => age >= *least,
+                Claim::Is(Retention::Bytes(_)) | Claim::Unverified => false,
+            },
             Self::RecordBytes(least) => match has.limits.record_bytes {
                 Claim::Is(None) => true,
                 Claim::Is(Some(most)) => most >= u64::from(*least),
@@ -77,6 +84,7 @@ impl Need {
             Self::Dedupe(_) => format!("append.dedupe is {}", has.append.dedupe),
             Self::AtomicBatch => format!("append.batch is {}", has.append.batch),
             Self::FanOut => format!("groups.names is {}", has.groups.names),
+            Self::Kept(_) => format!("groups.kept is {}", has.groups.kept),
             Self::RecordBytes(_) => format!("limits.record_bytes is {}", has.limits.record_bytes),
             Self::Durability(_) => format!("durability is {}", has.durability),
         })
@@ -98,6 +106,7 @@ mod tests {
             Need::Dedupe(Duration::from_secs(1)),
             Need::AtomicBatch,
             Need::FanOut,
+            Need::Kept(Duration::ZERO),
             Need::Durability(Durability::Fsynced),
         ];
         assert_eq!(Capabilities::none().missing(&all).len(), all.len());
@@ -117,6 +126,7 @@ mod tests {
         has.append.dedupe = Dedupe::Window(Duration::from_secs(60)).into();
         has.append.batch = Batching::Atomic.into();
         has.groups.names = GroupNames::Any(2).into();
+        has.groups.kept = Retention::Age(Duration::from_secs(60)).into();
         has.durability = Durability::Fsynced.into();
         has.limits.record_bytes = Some(10).into();
         let needs = [
@@ -128,13 +138,18 @@ mod tests {
             Need::Dedupe(Duration::from_secs(60)),
             Need::AtomicBatch,
             Need::FanOut,
+            Need::Kept(Duration::from_secs(60)),
             Need::RecordBytes(10),
             Need::Durability(Durability::Fsynced),
             Need::Durability(Durability::Memory),
         ];
         assert_eq!(has.missing(&needs), []);
-        let over = [Need::RecordBytes(11), Need::Dedupe(Duration::from_secs(61))];
-        assert_eq!(has.missing(&over).len(), 2);
+        let over = [
+            Need::RecordBytes(11),
+            Need::Dedupe(Duration::from_secs(61)),
+            Need::Kept(Duration::from_secs(61)),
+        ];
+        assert_eq!(has.missing(&over).len(), 3);
         has.keys_move = true.into();
         has.history = History::LatestPerKey.into();
         assert_eq!(

@@ -87,6 +87,11 @@ impl Capabilities {
                 said(&groups.forgotten_after, |time| or("never", time.as_ref())),
             ),
             ("groups.share_reads", groups.share_reads.to_string()),
+            ("groups.kept", groups.kept.to_string()),
+            (
+                "groups.given_up_after",
+                said(&groups.given_up_after, |times| or("never", times.as_ref())),
+            ),
             ("partitions", partitions.to_string()),
             ("limits.record_bytes", limit(record_bytes)),
             ("limits.batch_records", limit(batch_records)),

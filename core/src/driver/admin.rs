@@ -118,7 +118,12 @@ pub trait Admin: fmt::Debug + Send + Sync + 'static {
 
     /// Makes a group that starts at `start`. `true`: made now; `false`: it was there, and stays
     /// where it is.
-    async fn create_group(&self, topic: &TopicName, group: &Group, start: &Start) -> Result<bool>;
+    async fn create_group(
+        &self,
+        topic: &TopicName,
+        group: &Group,
+        start: Option<Start>,
+    ) -> Result<bool>;
 
     /// Deletes a group with its commits; `NotFound`; `Blocked` while a member is in it.
     async fn delete_group(&self, topic: &TopicName, group: &Group) -> Result<()>;

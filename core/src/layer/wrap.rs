@@ -226,7 +226,12 @@ impl<A: Around> Admin for WrappedAdmin<A> {
         self.by.around(self.asks("groups").on(topic), call).await
     }
 
-    async fn create_group(&self, topic: &TopicName, group: &Group, start: &Start) -> Result<bool> {
+    async fn create_group(
+        &self,
+        topic: &TopicName,
+        group: &Group,
+        start: Option<Start>,
+    ) -> Result<bool> {
         let attempt = self.changes("create_group").on(topic).of(group);
         let call = self.inner.create_group(topic, group, start);
         self.by.around(attempt, call).await

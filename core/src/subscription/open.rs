@@ -172,7 +172,7 @@ impl Opening {
                     "this topic has no groups; replay or follow it instead",
                 ));
             }
-            Some(GroupNames::Only(only)) if only != group.as_str() => {
+            Some(GroupNames::Only(only)) if only != group => {
                 return Err(Error::unsupported(format!(
                     "this topic has the one group \"{only}\" and can have no \"{group}\"; subscribe to that one"
                 )));
@@ -215,6 +215,14 @@ impl Opening {
                 ));
             }
             _ => {}
+        }
+        if let (Some(limit), Some(&Some(given_up))) =
+            (self.max_attempts, offered.groups.given_up_after.known())
+            && limit >= given_up
+        {
+            return Err(Error::unsupported(format!(
+                "max_attempts of {limit} cannot be kept: the service itself takes a record away after {given_up} deliveries; ask for less, or raise the service's limit to ten times that"
+            )));
         }
         let hold = offered.groups.hold.known().copied().flatten();
         if self.lease.is_some_and(|lease| lease.is_zero()) {

@@ -64,6 +64,22 @@ pub(crate) async fn appends(root: &Path) {
     }
 }
 
+/// Works until a record ends it, as a fault in a handler might.
+pub(crate) async fn fails(root: &Path) {
+    let topic = bus(root).topic(TOPIC).await.unwrap();
+    let join = topic.subscribe("g").max_attempts(2).dead_letters("dead");
+    let member = join.await.unwrap();
+    while let Some(delivery) = member.next().await.unwrap() {
+        let value = String::from_utf8(delivery.value().to_vec()).unwrap();
+        if value == "bad" {
+            say(format_args!("bad {}", delivery.attempt()));
+            std::process::abort();
+        }
+        delivery.done_and_wait().await.unwrap();
+        say(value);
+    }
+}
+
 /// Appends batches of two until no file may grow any more; goes on when it is told to, with room.
 pub(crate) async fn fills(root: &Path) {
     let log = log(root);

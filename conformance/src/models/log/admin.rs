@@ -141,17 +141,23 @@ impl Admin for LogAdmin {
         })
     }
 
-    async fn create_group(&self, name: &TopicName, group: &Group, start: &Start) -> Result<bool> {
+    async fn create_group(
+        &self,
+        name: &TopicName,
+        group: &Group,
+        start: Option<Start>,
+    ) -> Result<bool> {
         self.0.on(name, |topic| {
             if topic.groups.contains_key(group) {
                 return Ok(false);
             }
-            let at = match start {
-                Start::After(cursor) => {
+            let at = match &start {
+                Some(Start::After(cursor)) => {
                     self.0.check_cursor(name, topic, cursor)?;
                     topic::frontier_of(cursor).unwrap_or(Frontier::Start)
                 }
-                start => topic.locate(start),
+                Some(start) => topic.locate(start),
+                None => Frontier::Start,
             };
             topic.groups.insert(group.clone(), first_row(at));
             Ok(true)

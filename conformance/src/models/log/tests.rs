@@ -350,7 +350,7 @@ async fn one_process_owns_a_group_at_a_time() {
     first
         .admin()
         .unwrap()
-        .create_group(&name(), &group, &Start::Beginning)
+        .create_group(&name(), &group, None)
         .await
         .unwrap();
     let (mine, theirs) = (

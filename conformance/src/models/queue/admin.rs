@@ -87,10 +87,14 @@ impl Admin for QueueAdmin {
         })
     }
 
-    /// A group sees what is appended after it was made, whatever it is asked to start at; a place
-    /// or a moment it cannot keep at all.
-    async fn create_group(&self, name: &TopicName, group: &Group, start: &Start) -> Result<bool> {
-        if matches!(start, Start::After(_) | Start::Since(_)) {
+    /// A group sees what is appended after it was made, and can be asked for nothing else.
+    async fn create_group(
+        &self,
+        name: &TopicName,
+        group: &Group,
+        start: Option<Start>,
+    ) -> Result<bool> {
+        if !matches!(start, None | Some(Start::Latest)) {
             return Err(no_replay());
         }
         self.0.on(name, |topic| {

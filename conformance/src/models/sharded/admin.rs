@@ -137,19 +137,24 @@ impl Admin for ShardedAdmin {
         })
     }
 
-    async fn create_group(&self, name: &TopicName, group: &Group, start: &Start) -> Result<bool> {
+    async fn create_group(
+        &self,
+        name: &TopicName,
+        group: &Group,
+        start: Option<Start>,
+    ) -> Result<bool> {
         self.0.on(name, |topic| {
             if topic.groups.contains_key(group) {
                 return Ok(false);
             }
-            let at = match start {
-                Start::After(cursor) => {
+            let at = match &start {
+                Some(Start::After(cursor)) => {
                     self.0.check_cursor(name, topic, cursor)?;
                     cursor.clone()
                 }
                 start => {
                     let origin = self.0.service.origin(name, &topic.incarnation);
-                    topic.locate(origin, start)
+                    topic.locate(origin, start.as_ref().unwrap_or(&Start::Beginning))
                 }
             };
             let table = Table::new(&topic.first_rows(&at));
