@@ -68,6 +68,15 @@ async fn reading_again_is_refused_with_the_ways_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_record_is_atomic_by_itself_and_several_are_refused() {
+    let queues = queues(&["billing"]).await;
+    queues.topic.append(record("a-1")).atomic().await.unwrap();
+    let two: Batch = ["a-2", "b-1"].map(record).into();
+    let refused = queues.topic.append(two).atomic().await.unwrap_err();
+    assert_refused(&refused.into(), &["append.batch"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_no_group_would_ever_see_is_rejected_and_taken_once_there_is_one() {
     let queues = queues(&[]).await;
     let batch: Batch = ["a-1", "b-1", "a-2", "4"].map(record).into();

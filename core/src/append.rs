@@ -201,7 +201,7 @@ impl Appending {
     }
 
     // Nothing is awaited before the backend's append is polled for the first time.
-    async fn run(self) -> Result<Appended, AppendError> {
+    async fn run(mut self) -> Result<Appended, AppendError> {
         if let Some(error) = &self.refused {
             let error = self.topic.place(error.clone(), Operation::Append);
             return Err(AppendError::refused(self.batch, &error));
@@ -210,6 +210,8 @@ impl Appending {
             return Ok(Appended::new(Vec::new()));
         }
         self.check()?;
+        // Any service stores one record whole or not at all.
+        self.options.atomic &= self.batch.len() > 1;
         let ends = self.options.deadline.map(|deadline| {
             let now = self.topic.bus().clock().elapsed();
             now.saturating_add(deadline)

@@ -202,7 +202,9 @@ pub enum ByKey {
 pub enum Batching {
     /// All or nothing, for any batch within the limits.
     Atomic,
-    /// All or nothing for records of one key, each record for itself otherwise.
+    /// All or nothing for records of one key, each record for itself otherwise. Where a service has
+    /// room for fewer bytes of one key than of a whole request, an atomic append over that is
+    /// `TooLarge`, and any other is cut (the driver's rule 3).
     AtomicPerKey,
     /// A prefix.
     Prefix,
@@ -227,7 +229,7 @@ pub enum Receipt {
 pub enum Dedupe {
     /// Not at all.
     None,
-    /// This long after the first.
+    /// This long after the first, whatever key or partition it comes with.
     Window(Duration),
     /// As long as the record is kept.
     Forever,
@@ -297,11 +299,12 @@ pub enum Settle {
 /// How long a delivery belongs to its receiver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Hold {
-    /// At first.
+    /// How long a delivery is lent at first, unless less is asked for
+    /// ([`lease`](crate::OpenSubscription::lease)), and by how much core extends it each time.
     pub lease: Duration,
     /// Whether it can be made longer.
     pub extend: bool,
-    /// At most, all in all.
+    /// At most, all in all, from the delivery on: core asks for no retry later than this.
     pub most: Option<Duration>,
 }
 
@@ -310,7 +313,9 @@ pub struct Hold {
 pub enum Attempts {
     /// Exactly those handed to an application, across crashes.
     Handed,
-    /// Also by prefetch and restarts: an upper bound.
+    /// Across crashes, and also what was taken and not handed out, or handed out and not
+    /// committed: an upper bound. No record of a queue becomes a dead letter by this number alone:
+    /// over the limit it is handed out once more.
     Taken,
     /// Those within one tenancy.
     Session,
@@ -329,7 +334,7 @@ pub enum Partitions {
     Growing,
     /// They split and merge, with parents and children.
     Lineage,
-    /// One per key, unseen.
+    /// One per key, unseen; also where nothing has an order.
     Implicit,
 }
 
@@ -348,8 +353,11 @@ pub struct AppendCapabilities {
     pub dedupe: Claim<Dedupe>,
     /// For how long the same [`Submission`](crate::Submission) by this client is recognised.
     pub resubmit: Claim<Option<Duration>>,
-    /// How many appends may be under way at once with their order fixed at their first poll; at
-    /// least 1, which says that they have to be made one after another.
+    /// How many appends may be under way at once with the order that `order` claims (of a key, a
+    /// partition, all) fixed at their first poll; at least 1, which says that they have to be made
+    /// one after another. An appender keeps to it and never has a key in two of them; appends that
+    /// an application itself makes side by side reach the backend so, which keeps a key's order
+    /// among them by itself where it says more than 1.
     pub in_flight: u32,
     /// What becomes of an append that no group would see.
     pub no_group: Claim<NoGroup>,
@@ -383,7 +391,9 @@ pub struct GroupCapabilities {
     pub given_up_after: Claim<Option<u32>>,
 }
 
-/// Limits, counted after encoding. A record over one is `TooLarge`, and so is a batch that has to
+/// Limits, as the service counts them. Core checks and cuts by plain sizes
+/// ([`Record::len_bytes`](crate::Record::len_bytes)); what encoding adds is the backend's to see to
+/// (the driver's rule 3). A record over one is `TooLarge`, and so is a batch that has to
 /// go whole; any other batch is split. `None`: no limit but memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Limits {
@@ -434,7 +444,7 @@ impl Limits {
 pub struct Capabilities {
     /// How much can be read again.
     pub replay: Claim<Replay>,
-    /// Who provides it.
+    /// Who provides it; says nothing where there is none.
     pub source: Claim<Provision>,
     /// What is kept of the history.
     pub history: Claim<History>,

@@ -35,7 +35,7 @@ pub enum Frontier {
 
 impl Frontier {
     /// Before the oldest record that is kept when the reading opens; what was gone by then is no
-    /// [`Gap`](crate::Gap).
+    /// [`Gap`](crate::Gap). A group that starts here opens here again until its first commit.
     pub const EARLIEST: Self = Self::Since(Timestamp::MIN);
 
     /// After the record at `position`.

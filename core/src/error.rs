@@ -55,7 +55,8 @@ pub enum ErrorKind {
     TooLarge,
     /// The service asks to slow down.
     Throttled,
-    /// No room for now: disk full, a memory alarm, a full buffer.
+    /// Not for now, by the state of things there and not by how often one asks: disk full, a memory
+    /// alarm, a full buffer, a limit on what is in flight, a name that is still being deleted.
     Blocked,
     /// No answer in time.
     Timeout,
@@ -66,7 +67,7 @@ pub enum ErrorKind {
     /// A later record of the same key was stored first; storing this one now would break the
     /// order of its key.
     Overtaken,
-    /// No group would ever see the record.
+    /// No group would ever see the record. Not tried again by itself.
     NoGroup,
     /// A newer epoch or owner has taken over.
     Fenced,

@@ -13,7 +13,7 @@ pub struct Stored {
     pub partition: Option<PartitionId>,
     /// Where, if the service says (not AMQP confirms, not SQS).
     pub position: Option<Position>,
-    /// It had been stored before: this is the first one's place.
+    /// It had been stored before, as the service says (many do not): this is the first one's place.
     pub duplicate: bool,
 }
 
@@ -51,9 +51,10 @@ pub enum Outcome {
     Stored(Stored),
     /// It is certainly not stored.
     Rejected(Error),
-    /// It may be stored, now or later, or never.
+    /// It may be stored, now or later (behind later records of its key, then), or never.
     Unknown(Error),
-    /// It was not sent, because an earlier record of its key, or of its batch, was not stored.
+    /// It was not sent: an earlier record of its key, or of its batch, was not stored, or there was
+    /// no room for it in the request.
     NotAttempted,
 }
 

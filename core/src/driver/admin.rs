@@ -37,7 +37,8 @@ pub struct TopicSpec {
 pub struct Lag {
     /// In which partition; `None`: in the whole topic.
     pub partition: Option<PartitionId>,
-    /// How many records; `None`: the service does not say.
+    /// How many records, about so many where the service only estimates; those that members hold
+    /// unsettled are among them. `None`: the service does not say.
     pub records: Option<u64>,
     /// How old the first unread record is; `None`: the service does not say, or there is none.
     pub age: Option<Duration>,
@@ -92,7 +93,9 @@ pub struct GroupStatus {
 
 /// Topics and groups as things.
 ///
-/// Names come in order. Calls are single attempts; core does not try them again.
+/// Names come in order. Calls are single attempts; core does not try them again. Where the service
+/// does not tell what was made now from what was there, the answer is the best that can be known:
+/// people are told it, nothing else goes by it.
 ///
 /// # Cancel safety
 /// Dropped, what asks (`describe`, `topics`, `groups`, `lag`, `group_lag`) has no effect; what
@@ -107,17 +110,21 @@ pub trait Admin: fmt::Debug + Send + Sync + 'static {
     /// A topic as it is; `NotFound`.
     async fn describe(&self, topic: &TopicName) -> Result<Description>;
 
-    /// All topics, by name.
+    /// All topics, by name. What has a name at the service that is no topic's name is left out.
     async fn topics(&self) -> Result<Vec<TopicName>>;
 
-    /// Deletes a topic with its records and groups; `NotFound`.
+    /// Deletes a topic with its records and groups; `NotFound`. Where it is made of several things
+    /// at the service, the one that is listed goes last, so that a deletion that broke off can be
+    /// made again. It may take the service a while until the name is free: `Blocked` to `create`,
+    /// with [`Retry::After`](crate::Retry).
     async fn delete(&self, topic: &TopicName) -> Result<()>;
 
     /// A topic's groups, by name.
     async fn groups(&self, topic: &TopicName) -> Result<Vec<GroupStatus>>;
 
-    /// Makes a group that starts at `start`. `true`: made now; `false`: it was there, and stays
-    /// where it is.
+    /// Makes a group that starts at `start`; `None`: at the first record ever, on a queue at what
+    /// is appended from now on. `Unsupported` for a start that `group_starts` does not have.
+    /// `true`: made now; `false`: it was there, and stays where it is.
     async fn create_group(
         &self,
         topic: &TopicName,
@@ -125,7 +132,8 @@ pub trait Admin: fmt::Debug + Send + Sync + 'static {
         start: Option<Start>,
     ) -> Result<bool>;
 
-    /// Deletes a group with its commits; `NotFound`; `Blocked` while a member is in it.
+    /// Deletes a group with its commits; `NotFound`; `Blocked` while a member is in it, where the
+    /// service knows of one. Where it does not, members find themselves `Fenced` or `Expired`.
     async fn delete_group(&self, topic: &TopicName, group: &Group) -> Result<()>;
 
     /// How far `cursor` is behind the end, by partition; `Config` for a cursor of another topic.

@@ -62,7 +62,7 @@ pub struct Delivered {
 pub enum Arrived {
     /// Deliveries were pushed; there may be more.
     Deliveries,
-    /// Nothing is left for now.
+    /// Nothing is left for now. Who cannot tell need not: nothing waits for it.
     CaughtUp,
     /// A partition is this member's from here on.
     Assigned {
@@ -125,7 +125,7 @@ pub struct Inbound {
     pub source: Box<dyn Source>,
     /// How it is settled.
     pub settling: Settling,
-    /// Whether the group was there before.
+    /// Whether the group was there before, as far as can be known: traces show it.
     pub existed: bool,
 }
 
@@ -138,7 +138,9 @@ pub struct SubscribeOptions {
     pub member: Option<Arc<str>>,
     /// How much may be handed out and unsettled.
     pub in_flight: Room,
-    /// For how long a member that says nothing keeps what it holds.
+    /// For how long a member that says nothing keeps what it holds: what was asked for, unset
+    /// [`Hold::lease`](crate::capability::Hold::lease), else the default. A service that can lends
+    /// for so long; core extends by this or by `Hold::lease`, whichever is less.
     pub lease: Duration,
     /// How long a revocation waits for what is in flight.
     pub grace: Duration,
@@ -150,12 +152,17 @@ pub struct SubscribeOptions {
 pub enum Verdict {
     /// It is handled.
     Done,
-    /// Hand it out again, not before this long.
+    /// Hand it out again, not before this long. Where order is claimed a record with a key comes
+    /// so only when the member leaves: else core keeps it by [`Settler::extend`] and hands it out
+    /// again itself, so that nothing is retried behind later records of its key which are held
+    /// here.
     Retry {
-        /// How long.
+        /// How long: never over [`Hold::most`](crate::capability::Hold::most). A service that
+        /// counts in whole seconds rounds up.
         after: Duration,
     },
-    /// Give it back untouched: it was never handled.
+    /// Give it back untouched: it was never handled. Where order is claimed the later records of
+    /// its key go back with it, the earlier ones first.
     Return,
 }
 
@@ -164,7 +171,8 @@ pub enum Verdict {
 pub enum Settled {
     /// It holds.
     Yes,
-    /// The delivery was no longer ours: it has no effect.
+    /// The delivery was no longer ours: it has no effect. Said of `extend`, core drops the delivery
+    /// and gives the later records of its key back, none of which has been handed out.
     Expired,
     /// It failed and has no effect.
     Failed(Error),
@@ -195,18 +203,33 @@ pub struct Mark {
 }
 
 /// Membership of a group, where the service has groups of its own.
+///
+/// The driver's rules for readers hold here too. What waits inside a source is the source's to
+/// extend or to give back: it never pushes a delivery whose hold has run out, and core extends only
+/// what was pushed. On a queue core asks for as many records as somebody waits for; a source takes
+/// ahead no more than one answer of the service brings over that.
+///
+/// Dropped, it leaves the group without waiting.
 #[async_trait]
 pub trait Source: fmt::Debug + Send + Sync + 'static {
-    /// Pushes at most `room` onto `out`, waiting until there is something to say.
+    /// Pushes at most `room` onto `out`, waiting until there is something to say: without room, on
+    /// a queue, for ever. A long poll at the service is a fraction of the lease, because a
+    /// delivery's hold may have begun as early as the poll.
+    ///
+    /// An error that cannot be retried ends the membership for good: a message that cannot be taken
+    /// apart is delivered as it is.
     ///
     /// # Cancel safety
     /// Cancel safe: a delivery that was taken off the wire is pushed by the next call.
     async fn fetch(&mut self, room: Room, out: &mut Vec<Delivered>) -> Result<Arrived>;
 
-    /// Stops (`true`) and resumes handing out one partition's records.
+    /// Stops (`true`) and resumes handing out one partition's records. Never called where each
+    /// delivery is settled by itself.
     fn hold(&mut self, partition: PartitionId, held: bool);
 
-    /// Leaves the group within `grace`, giving back what nobody handles.
+    /// Leaves the group within `grace`. Core has settled and given back by then what was pushed, as
+    /// far as it could; the source gives back what waits inside it, and counts that alone. Of
+    /// what handlers still have, [`Settler::release`] may be called afterwards, nothing else.
     async fn close(self: Box<Self>, grace: Duration) -> Result<Closed>;
 }
 
@@ -226,6 +249,11 @@ pub trait Commits: fmt::Debug + Send + Sync + 'static {
 
 /// Settling each delivery.
 ///
+/// Any number of tokens comes in one call: the backend makes as many requests as the service needs,
+/// in the order given. `Err` says that none of it had an effect; once a request has left, the
+/// answer is one [`Settled`] a token. A token ends with `Yes` to a verdict,
+/// with `Expired` and with [`release`](Self::release), and never comes again.
+///
 /// # Cancel safety
 /// Dropped, each settlement may hold or not.
 #[async_trait]
@@ -233,14 +261,19 @@ pub trait Settler: fmt::Debug + Send + Sync + 'static {
     /// Settles; results in the same order.
     async fn settle(&self, settlements: &[(Token, Verdict)]) -> Result<Vec<Settled>>;
 
-    /// Holds deliveries for `by` from now; results in the same order.
+    /// Holds deliveries for `by` from now, or for what is left of
+    /// [`Hold::most`](crate::capability::Hold::most); `Expired` when nothing is. Results in the
+    /// same order.
     async fn extend(&self, tokens: &[Token], by: Duration) -> Result<Vec<Settled>>;
 
     /// Gives deliveries back from a `Drop`: never blocks, never fails, may be late.
     fn release(&self, tokens: &[Token]);
 
     /// For how long from now a delivery is surely ours; `Some(ZERO)`: no longer; `None`: for as
-    /// long as the connection. A span, not a moment: the service's clock is not core's.
+    /// long as the connection. A span, not a moment: the service's clock is not core's. Counted
+    /// from before the request that lent it (the start of a long poll). Core asks before it hands
+    /// a delivery out that has waited here. A settlement that is answered only after this has run
+    /// out is [`Settled::Unknown`], unless the service says what became of it.
     fn held_for(&self, token: Token) -> Option<Duration>;
 }
 
@@ -251,7 +284,8 @@ pub struct Lease {
     pub partition: PartitionId,
     /// Who holds it.
     pub owner: Option<Arc<str>>,
-    /// Changes with every renewal, take and commit: what tells a live holder from a dead one.
+    /// Changes with every take, renewal, commit and release: what tells a live holder from a dead
+    /// one, and what `take` compares together with the owner.
     pub counter: u64,
     /// What is committed.
     pub at: Frontier,
@@ -287,7 +321,7 @@ pub trait Leases: fmt::Debug + Send + Sync + 'static {
     async fn renew(&self, group: &Group, held: &[Tenancy]) -> Result<Vec<Result<()>>>;
 
     /// Stores marks; results in the same order. A mark of an ended stay is `Fenced`, and has no
-    /// effect.
+    /// effect; one that goes back has none either, and is `Ok`.
     async fn commit(&self, group: &Group, marks: &[Mark]) -> Result<Vec<Result<()>>>;
 
     /// Ends a stay so that another member can take the lease at once.

@@ -99,7 +99,8 @@ pub enum Fetched {
     /// Everything acknowledged before the open has been pushed. Told once per reading, on a
     /// bounded one too before its `End` if it gets that far; never by a partition that has ended.
     CaughtUp,
-    /// No record, but the frontier moved.
+    /// No record, but the frontier moved: said now and then while there are none to push, on a
+    /// bounded reading too, whose fetch [`layer::Timeout`](crate::layer::Timeout) limits.
     Advanced {
         /// Of this partition.
         partition: PartitionId,
@@ -119,7 +120,7 @@ pub enum Fetched {
     PartitionEnded {
         /// Which.
         partition: PartitionId,
-        /// What continues it.
+        /// What continues it. Whether they are open does not matter here.
         children: Arc<[Partition]>,
     },
     /// A partition that was not there at the open; a reader of all partitions reads it from its

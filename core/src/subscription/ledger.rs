@@ -45,6 +45,8 @@ pub(crate) struct Rules {
     pub(crate) ordered: bool,
     pub(crate) in_flight: Room,
     pub(crate) max_attempts: Option<u32>,
+    /// For how long a delivery can be held at most.
+    pub(crate) hold_most: Option<Duration>,
     /// What a service says of attempts is an upper bound.
     pub(crate) at_most: bool,
     /// Attempts are committed before the first records of a stay are handed out.

@@ -296,6 +296,7 @@ impl Opening {
             ordered: offered.orders_keys(),
             in_flight: self.in_flight,
             max_attempts: self.max_attempts,
+            hold_most: hold.and_then(|hold| hold.most),
             at_most: !up_to && !attempts.is(&Attempts::Handed),
             careful: up_to
                 && self.max_attempts.is_some()

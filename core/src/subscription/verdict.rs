@@ -21,7 +21,8 @@ pub enum Verdict {
     Done,
     /// It is to be handed out again; at the limit of attempts it becomes a dead letter instead.
     Retry {
-        /// Not before this long; `None`: [`REDELIVERY_DELAY`](crate::defaults::REDELIVERY_DELAY).
+        /// Not before this long, or the longest that the service can hold it (capability
+        /// `hold.most`); `None`: [`REDELIVERY_DELAY`](crate::defaults::REDELIVERY_DELAY).
         after: Option<Duration>,
         /// Why, for the dead letter.
         reason: Option<String>,

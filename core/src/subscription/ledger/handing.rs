@@ -164,6 +164,7 @@ impl Ledger {
         };
         entry.reason = reason.or_else(|| entry.reason.take());
         let after = after.unwrap_or(defaults::REDELIVERY_DELAY);
+        let after = self.rules.hold_most.map_or(after, |most| after.min(most));
         let limit = self.rules.max_attempts;
         let at_limit = !entry.spared && limit.is_some_and(|limit| entry.attempts >= limit);
         // A revoked stay waits for its handlers only: the next holder hands this one out again.

@@ -24,6 +24,7 @@ fn rules() -> Rules {
             bytes: 1_000,
         },
         max_attempts: None,
+        hold_most: None,
         at_most: false,
         careful: false,
         commit_interval: Duration::from_secs(1),
@@ -100,6 +101,25 @@ fn told(ledger: &Ledger) -> Vec<ErrorKind> {
 
 fn failing(kind: ErrorKind) -> Error {
     Error::new(kind, Effect::None, Retry::Never, "it failed")
+}
+
+#[test]
+fn a_delay_is_no_longer_than_a_delivery_can_be_held() {
+    let minute = Duration::from_secs(60);
+    let mut ledger = ledger(Rules {
+        hold_most: Some(minute),
+        ..rules()
+    });
+    lend(&mut ledger, 1, Some("a"));
+    lend(&mut ledger, 2, None);
+    for id in [1, 2] {
+        hand(&mut ledger).unwrap();
+        ledger.settle(id, Verdict::retry_after(2 * minute), None, NOW);
+    }
+    assert_eq!(ledger.retry_due(), Some(NOW + minute), "kept here");
+    let told = ledger.outbox.take(9);
+    let retry = driver::Verdict::Retry { after: minute };
+    assert_eq!(told.first().map(|s| s.verdict), Some(retry));
 }
 
 #[test]
