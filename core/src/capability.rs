@@ -169,7 +169,8 @@ pub enum Tail {
 /// How sure a gap signal is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub enum GapSignal {
-    /// Told exactly when records are missing.
+    /// Told exactly when records are missing. A range that lies wholly in what is gone may have
+    /// held some, and is told too.
     Exact,
     /// Always told when records are missing, and perhaps when none are.
     Possible,

@@ -38,9 +38,10 @@
 //!    there tells a gap first when that record is gone or cannot be proven to be there. A
 //!    [`Frontier::EARLIEST`](crate::Frontier::EARLIEST) is the oldest record that is kept when the
 //!    reading opens; nothing that was gone by then is a gap, and [`Opened::from`] says in its
-//!    stead, where the backend can, what it was pinned to. At any other
-//!    [`Frontier::Since`](crate::Frontier::Since) a gap comes first when records of that time or
-//!    later are gone, whatever the service makes of a time that is too old.
+//!    stead, where the backend can, what it was pinned to. Any other
+//!    [`Frontier::Since`](crate::Frontier::Since) is the first record ever that is not older: a
+//!    reader there tells a gap first when such a record is gone, or may be, whatever the service
+//!    makes of a time that is too old.
 //! 6. For readers and sources: a signal follows all records pushed before it. No room still yields signals. At
 //!    least one record fits any room that is not zero. After `Err` the pushed records are valid;
 //!    a retryable error means: call again, after a pause that core makes; any other ends it. Every

@@ -16,7 +16,8 @@ pub enum Start {
     Latest,
     /// Behind a cursor that a reader gave.
     After(Cursor),
-    /// At the first record whose log time is at or after this moment.
+    /// At the first record whose log time is at or after this moment. If such records are gone,
+    /// or may be, the first `next` is an error of kind `Gap`.
     Since(Timestamp),
 }
 

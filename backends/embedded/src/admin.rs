@@ -294,9 +294,18 @@ impl Admin for Embedded {
         let at = frontier(&at).ok_or_else(|| {
             Error::config("the cursor leaves out the topic's one partition; a group reads it")
         })?;
+        let there = self.root().topic(topic).await?;
         let groups = self.root().open(topic).groups.clone();
         let group = group.clone();
-        blocking(move || groups.create(&group, at)).await
+        blocking(move || {
+            // Stored as the place that it is now: what goes afterwards is a gap.
+            let at = match at {
+                Frontier::EARLIEST => before(there.earliest_now()?),
+                at => at,
+            };
+            groups.create(&group, at)
+        })
+        .await
     }
 
     async fn delete_group(&self, topic: &TopicName, group: &Group) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Reading: cursors of the contract into positions, and a reader over the engine's scan.
 
+mod pin;
 mod wait;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use crate::append::incarnation;
 use crate::error::blocking;
 use crate::log::{End, Fetch, Scan, StopAt, Topic, TopicId};
 use crate::root::Root;
+use pin::pin;
 use wait::Waiter;
 
 /// What one step of reading takes from the shared budget.
@@ -136,34 +138,30 @@ pub(crate) async fn open(
         let wanted = range.partitions.as_ref().is_none_or(listed);
         let place = frontier(&range.from).filter(|place| wanted && *place != Frontier::Ended);
         let (stop, before_time, until) = stop_at(&range.stop, scheme, &topic, &end)?;
-        let (scan, from, lenient) = match place {
-            None => (None, range.from.clone(), false),
+        let (scan, from) = match place {
+            None => (None, range.from.clone()),
             Some(Frontier::Since(time)) => {
-                let scan = Scan::since(Arc::clone(&topic), time, stop)?;
-                let first = scan.next_position();
-                // A moment to come stays one: what is stored before it is not to be read.
-                let pinned = if first < end.next {
-                    before(first)
-                } else {
-                    Frontier::Since(time)
-                };
-                (Some(scan), cursor(scheme, &topic, pinned), true)
+                let (scan, pinned) = pin(&topic, time, stop)?;
+                (Some(scan), cursor(scheme, &topic, pinned))
             }
             Some(Frontier::After { position, .. }) => {
                 let scan = Scan::new(Arc::clone(&topic), next_of(&position)?, stop);
-                (Some(scan), range.from.clone(), false)
+                (Some(scan), range.from.clone())
             }
-            Some(_) => (
-                Some(Scan::new(Arc::clone(&topic), 0, stop)),
-                range.from.clone(),
-                false,
-            ),
+            Some(_) => {
+                let scan = Scan::new(Arc::clone(&topic), 0, stop);
+                (Some(scan), range.from.clone())
+            }
         };
         let scan = match (scan, &range.key) {
             (Some(scan), Some(key)) => Some(scan.of_key(key.clone())),
             (scan, _) => scan,
         };
         let told = scan.as_ref().map_or(0, Scan::next_position);
+        let moment = match frontier(&from) {
+            Some(Frontier::Since(time)) => Some(time),
+            _ => None,
+        };
         let reader = LogReader {
             _root: root,
             waiter: Waiter::new(&topic, gone)?,
@@ -176,7 +174,8 @@ pub(crate) async fn open(
             permit: None,
             at_once: false,
             after: None,
-            lenient,
+            moment,
+            early: moment.is_some(),
             before_time,
             past: false,
             caught_up: false,
@@ -241,8 +240,10 @@ struct LogReader {
     at_once: bool,
     /// What the step had to say behind its records.
     after: Option<Result<Fetch>>,
-    /// A gap before the first record is no news: the reading began at the oldest record.
-    lenient: bool,
+    /// What the caller knows of the place while it is a moment.
+    moment: Option<Timestamp>,
+    /// Nothing as late as that has been met.
+    early: bool,
     before_time: Option<Timestamp>,
     /// All records before that moment are below the durable end.
     past: bool,
@@ -285,6 +286,7 @@ impl LogReader {
             if scan.fetch_now(room, &mut self.ready) {
                 self.at_once = true;
                 self.next = scan.next_position();
+                self.early = scan.is_early();
                 self.taken = 0;
                 self.after = Some(Ok(Fetch::More));
                 return Ok(());
@@ -320,6 +322,7 @@ impl LogReader {
                 }
             };
             self.next = step.scan.next_position();
+            self.early = step.scan.is_early();
             self.ready = step.records;
             self.taken = 0;
             self.after = Some(step.result);
@@ -359,6 +362,7 @@ impl LogReader {
             && let Some(number) = position.number_u64()
         {
             self.told = number.saturating_add(1);
+            self.moment = None;
         }
         if self.ready.is_empty() {
             self.permit = None;
@@ -372,12 +376,10 @@ impl LogReader {
         match fetch {
             Fetch::Gap { from, to } => {
                 self.told = self.told.max(to);
-                if self.lenient {
-                    return None;
-                }
+                let moment = self.moment.take();
                 Some(Fetched::Gap {
                     partition: PartitionId::ONLY,
-                    from: before(from),
+                    from: moment.map_or_else(|| before(from), Frontier::Since),
                     to: Some(at(to)),
                 })
             }
@@ -385,10 +387,7 @@ impl LogReader {
                 self.state = State::Done;
                 None
             }
-            Fetch::More | Fetch::CaughtUp => {
-                self.lenient = false;
-                None
-            }
+            Fetch::More | Fetch::CaughtUp => None,
         }
     }
 
@@ -409,9 +408,11 @@ impl LogReader {
     }
 
     fn advanced(&mut self) -> Option<Fetched> {
-        if self.told >= self.next {
+        // Before a moment to come the place stays that: what is stored till then is not to be read.
+        if self.told >= self.next || (self.early && self.moment.is_some()) {
             return None;
         }
+        self.moment = None;
         self.told = self.next;
         Some(Fetched::Advanced {
             partition: PartitionId::ONLY,
@@ -427,7 +428,6 @@ impl Reader for LogReader {
             let had = out.len();
             let left = self.hand_out(room, out);
             if out.len() > had {
-                self.lenient = false;
                 return Ok(Fetched::Records);
             }
             if left {

@@ -498,7 +498,12 @@ async fn retention_lets_go_of_whole_segments_and_readers_hear_of_it() {
         );
         records[0].position().unwrap().number_u64().unwrap()
     };
-    while earliest().await == 0 {
+    let kept = || async {
+        let details = log.describe(&topic()).await.unwrap().details;
+        let kept = details.into_iter().find(|(name, _)| *name == "earliest");
+        kept.unwrap().1
+    };
+    while kept().await == "0" {
         tokio::task::yield_now().await;
     }
     let earliest = earliest().await;

@@ -1,6 +1,7 @@
 //! Reading a topic in order, never beyond its durable end.
 
 mod keyed;
+mod since;
 
 use std::fmt;
 use std::io;
@@ -54,6 +55,7 @@ pub enum Fetch {
 pub struct Scan {
     topic: Arc<Topic>,
     next: u64,
+    /// Nothing older than this is asked for, and nothing else has been met so far.
     since: Option<Timestamp>,
     stop: StopAt,
     /// Only records of this key.
@@ -151,17 +153,6 @@ impl Scan {
         }
     }
 
-    /// A reading that begins at the first record whose append time is at or after `time`.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn since(topic: Arc<Topic>, time: Timestamp, stop: StopAt) -> Result<Self> {
-        let next = topic.position_at(time)?;
-        let mut scan = Self::new(topic, next, stop);
-        scan.since = Some(time);
-        Ok(scan)
-    }
-
     /// Only records of this key, by the index: what is passed over is neither read nor checked.
     /// Where a segment has no index yet, the first to ask makes it.
     #[must_use]
@@ -189,17 +180,13 @@ impl Scan {
     /// answers the same. The disk's.
     pub fn fetch(&mut self, room: Room, out: &mut Vec<Recorded>) -> Result<Fetch> {
         let end = self.topic.refresh()?;
-        if self.next < end.earliest && self.at.is_none() {
-            let from = std::mem::replace(&mut self.next, end.earliest);
-            return Ok(Fetch::Gap {
-                from,
-                to: end.earliest,
-            });
-        }
         if let StopAt::Position(stop) = self.stop
             && self.next >= stop
         {
             return Ok(Fetch::End);
+        }
+        if self.next < end.earliest && self.at.is_none() {
+            return self.pass(end.earliest);
         }
         if self.next >= end.next {
             return Ok(Fetch::CaughtUp);
@@ -259,8 +246,7 @@ impl Scan {
         self.at = None;
         let earliest = self.topic.reread_earliest()?;
         if earliest > self.next {
-            let from = std::mem::replace(&mut self.next, earliest);
-            return Ok(Fetch::Gap { from, to: earliest });
+            return self.pass(earliest);
         }
         self.topic.reload()?;
         Err(self.topic.corrupt(self.next, "a segment is missing"))
@@ -369,6 +355,7 @@ impl Scan {
                     at.offset += header.whole();
                     continue;
                 }
+                *since = None;
                 let body = at.offset + FRAME_HEADER as u64;
                 at.frame = Some(OpenFrame {
                     left: header.count,
@@ -467,54 +454,5 @@ impl fmt::Debug for Scan {
             .field("next", &self.next)
             .field("stop", &self.stop)
             .finish_non_exhaustive()
-    }
-}
-
-impl Topic {
-    /// The position of the first record whose append time is at or after `time`; the next
-    /// position when there is none yet. Blocks.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn position_at(&self, time: Timestamp) -> Result<u64> {
-        let end = self.refresh()?;
-        // The last segment before which everything is older: it holds the first that is not, or
-        // the one behind it begins with it.
-        let (segment, limit) = {
-            let segments = self.read_segments();
-            let mut found = None;
-            for segment in segments.values() {
-                if found.is_some() && segment.header.time >= time {
-                    break;
-                }
-                found = Some(segment.header.first);
-            }
-            drop(segments);
-            match found.and_then(|first| self.segment_of(first, &end)) {
-                Some(found) => found,
-                None => return Ok(end.earliest),
-            }
-        };
-        let fail = |e| self.io("reading a segment", e);
-        let file = match segment.open(&*self.disk) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return self.reread_earliest(),
-            Err(e) => return Err(fail(e)),
-        };
-        let found = segment
-            .seek(&*file, limit, |mark| mark.time < time)
-            .map_err(fail)?;
-        let position = match found {
-            None => segment.header.first,
-            Some(mark) if mark.time >= time => mark.position,
-            // The last frame that is older: what looks for the time begins behind it.
-            Some(mark) => {
-                let mut header = [0; FRAME_HEADER];
-                read_full(&*file, &mut header, mark.offset).map_err(fail)?;
-                FrameHeader::decode(&header, self.id.tag())
-                    .map_or(mark.position, |h| h.first + u64::from(h.count))
-            }
-        };
-        Ok(position.max(end.earliest))
     }
 }

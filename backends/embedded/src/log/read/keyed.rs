@@ -250,6 +250,9 @@ impl Scan {
         out: &mut Vec<Recorded>,
     ) -> Result<Option<Fetch>> {
         self.settle_stop(end)?;
+        if let Some(gap) = self.settle_since(end)? {
+            return Ok(Some(gap));
+        }
         let Some(keyed) = &mut self.keyed else {
             return Ok(None);
         };
@@ -314,9 +317,7 @@ impl Scan {
                 start,
             } = found;
             let whole = keyed.page.bytes.get(start..).unwrap_or_default();
-            let wanted = entry.key_of(whole) == Some(&keyed.key[..])
-                && self.since.is_none_or(|since| frame.time >= since);
-            if wanted {
+            if entry.key_of(whole) == Some(&keyed.key[..]) {
                 if records > 0 && bytes + entry.payload() > room.bytes {
                     return Ok(Some(Fetch::More));
                 }
