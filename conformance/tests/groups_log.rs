@@ -18,7 +18,7 @@ use std::time::Duration;
 use annals_conformance::models::log::{Log, State};
 use annals_conformance::models::{Call, Fault};
 use annals_core::{
-    Clock, ErrorKind, OpenSubscription, Start, Subscription, Topic, TopicName, letters,
+    Clock, ErrorKind, Group, OpenSubscription, Start, Subscription, Topic, TopicName, letters,
 };
 use groups::{
     Dice, LEASE, Lives, SOON, Watch, append, bus, clock, everything, handle, header, is_quiet,
@@ -502,6 +502,44 @@ async fn a_gap_is_told_once_before_the_records_behind_it() {
     assert_eq!(handle(&billing, 2).await, ["b-3", "b-4"]);
     assert!(is_quiet(&billing, LEASE).await);
     billing.flush().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_hears_what_went_after_it_was_made_wherever_it_started() {
+    let (state, clock, first) = world().await;
+    let name = TopicName::new("orders").unwrap();
+    append(&first.topic, numbered("a", 4)).await;
+    state.trim(&name, 2).unwrap();
+    let early = clock.now();
+    clock.sleep(SECOND).await;
+    let now = clock.now();
+    let starts = [
+        ("latest", Start::Latest),
+        ("earliest", Start::Earliest),
+        ("since", Start::Since(now)),
+        ("long-since", Start::Since(early)),
+    ];
+    let mut members = Vec::new();
+    for (group, start) in &starts {
+        members.push(first.join(group).start(start.clone()).await.unwrap());
+        let made = first.topic.bus().admin().unwrap();
+        let group = Group::new(format!("{group}-made")).unwrap();
+        made.create_group(&name, &group, start).await.unwrap();
+    }
+    first.kill();
+    drop(members);
+    let second = Process::new(&state, &clock).await;
+    append(&second.topic, numbered("b", 4)).await;
+    state.trim(&name, 1).unwrap();
+    for (group, _) in &starts {
+        for group in [(*group).to_owned(), format!("{group}-made")] {
+            let member = second.join(&group).await.unwrap();
+            let gap = tokio::time::timeout(SOON, member.next()).await.unwrap();
+            let error = gap.unwrap_err();
+            assert!(error.gap().is_some(), "{group}: {error}");
+            assert_eq!(handle(&member, 1).await, ["b-4"], "{group}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,10 +18,14 @@ use std::time::Duration;
 
 use annals_conformance::models::sharded::{Sharded, State};
 use annals_conformance::models::{Call, Fault};
-use annals_core::{
-    Clock, Error, ErrorKind, Group, OpenSubscription, PartitionId, Rest, Start, Subscription,
-    Topic, TopicName, TopicSpec,
+use annals_core::driver::{
+    Admin, AppendOptions, Backend, Inbound, Leases, Opened, Partition, ReadRange, SubscribeOptions,
 };
+use annals_core::{
+    AppendReport, Batch, Capabilities, Clock, Cursor, Error, ErrorKind, Group, OpenSubscription,
+    PartitionId, Rest, Result, Start, Subscription, Topic, TopicName, TopicSpec,
+};
+use async_trait::async_trait;
 use groups::{
     Dice, LEASE, Lives, SOON, append, bus, clock, handle, is_quiet, next, numbered, text,
 };
@@ -355,6 +359,151 @@ async fn a_latest_group_that_dies_before_its_first_commit_skips_nothing_over_a_s
     append(&second.topic, ["a-5"]).await;
     let two = second.join().start(Start::Latest).await.unwrap();
     assert_eq!(handle(&two, 2).await, ["a-4", "a-5"]);
+}
+
+/// What a killed member's group, and one that was made without a member, are told first.
+async fn told(process: &Process, gaps: usize) -> Vec<String> {
+    let member = process.join().await.unwrap();
+    let mut records = Vec::new();
+    let mut told = 0;
+    loop {
+        match tokio::time::timeout(SOON, member.next()).await {
+            Ok(Ok(Some(delivery))) => {
+                records.push(text(&delivery));
+                delivery.done();
+            }
+            Ok(Ok(None)) => panic!("it ended"),
+            Ok(Err(error)) => {
+                assert!(error.gap().is_some(), "{error}");
+                told += 1;
+            }
+            Err(_) => break,
+        }
+    }
+    assert_eq!(told, gaps, "{records:?}");
+    member.close(SECOND).await.unwrap();
+    records.sort();
+    records
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_earliest_group_hears_what_went_after_it_was_made() {
+    for by_admin in [false, true] {
+        let (state, clock, first) = world(2).await;
+        append(&first.topic, numbered("a", 3)).await;
+        state.trim(&name(), 2).unwrap();
+        if by_admin {
+            let group = Group::new("billing").unwrap();
+            let admin = first.topic.bus().admin().unwrap();
+            let made = admin.create_group(&name(), &group, &Start::Earliest).await;
+            assert!(made.unwrap());
+        } else {
+            let one = first.join().start(Start::Earliest).await.unwrap();
+            first.kill();
+            drop(one);
+        }
+        let second = Process::new(&state, &clock).await;
+        append(&second.topic, numbered("a", 6)).await;
+        state.trim(&name(), 1).unwrap();
+        assert_eq!(told(&second, 1).await, ["a-6"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_starts_at_shards_that_are_gone_is_told_so() {
+    for by_admin in [false, true] {
+        for vanishing in [false, true] {
+            let (state, clock, first) = world(2).await;
+            let keys = [key_of(&state, shard(0)), key_of(&state, shard(1))];
+            let [a, b] = &keys;
+            append(&first.topic, [format!("{a}-1"), format!("{b}-1")]).await;
+            let mut replay = first.topic.replay(Start::Beginning).await.unwrap();
+            let read = [replay.next().await, replay.next().await];
+            assert!(read.iter().all(|record| record.as_ref().unwrap().is_some()));
+            let mut cursor = replay.cursor().clone();
+            // The other one is not named: it is read from its start.
+            cursor.remove(shard(1));
+            append(&first.topic, [format!("{a}-2")]).await;
+            state.split(&name(), shard(0)).unwrap();
+            state.trim(&name(), 0).unwrap();
+            append(&first.topic, [format!("{a}-3"), format!("{b}-3")]).await;
+            let backend = Gone(first.client.clone(), vanishing);
+            let topic = bus(backend, &clock).topic("orders").await.unwrap();
+            assert!(cursor.rest() == Rest::FromStart);
+            if by_admin {
+                let group = Group::new("billing").unwrap();
+                let admin = topic.bus().admin().unwrap();
+                let start = Start::After(cursor);
+                let made = admin.create_group(&name(), &group, &start).await;
+                assert!(made.unwrap());
+            } else {
+                let one = topic.subscribe("billing").start(cursor).await.unwrap();
+                first.kill();
+                drop(one);
+            }
+            let client = state.connect();
+            let backend = Gone(client.clone(), vanishing);
+            let topic = bus(backend, &clock).topic("orders").await.unwrap();
+            let second = Process { client, topic };
+            // One gap for what is gone of each.
+            let mut wanted = [format!("{a}-3"), format!("{b}-3")];
+            wanted.sort();
+            assert_eq!(told(&second, 2).await, wanted, "{by_admin} {vanishing}");
+        }
+    }
+}
+
+/// The log, whose shards cannot even be opened once they are listed no more.
+#[derive(Debug)]
+struct Gone(Sharded, bool);
+
+#[async_trait]
+impl Backend for Gone {
+    fn scheme(&self) -> &'static str {
+        self.0.scheme()
+    }
+    async fn capabilities(&self, topic: &TopicName) -> Result<Capabilities> {
+        self.0.capabilities(topic).await
+    }
+    async fn append(
+        &self,
+        topic: &TopicName,
+        batch: &Batch,
+        options: &AppendOptions,
+    ) -> Result<AppendReport> {
+        self.0.append(topic, batch, options).await
+    }
+    async fn locate(&self, topic: &TopicName, start: &Start) -> Result<Cursor> {
+        self.0.locate(topic, start).await
+    }
+    async fn partitions(&self, topic: &TopicName) -> Result<Vec<Partition>> {
+        self.0.partitions(topic).await
+    }
+    async fn read(&self, topic: &TopicName, range: &ReadRange) -> Result<Opened> {
+        let listed = self.0.partitions(topic).await?;
+        let is_gone = |id: &PartitionId| listed.iter().all(|p| p.id != *id);
+        if self.1 && range.partitions.iter().flatten().any(is_gone) {
+            return Err(Error::not_found("there is no such shard"));
+        }
+        self.0.read(topic, range).await
+    }
+    fn leases(&self, topic: &TopicName) -> Option<Arc<dyn Leases>> {
+        self.0.leases(topic)
+    }
+    async fn subscribe(
+        &self,
+        topic: &TopicName,
+        group: &Group,
+        options: &SubscribeOptions,
+    ) -> Result<Inbound> {
+        self.0.subscribe(topic, group, options).await
+    }
+    fn admin(&self) -> Option<Arc<dyn Admin>> {
+        self.0.admin()
+    }
+    async fn close(&self, grace: Duration) -> Result<()> {
+        self.0.close(grace).await
+    }
 }
 
 #[tokio::test(start_paused = true)]

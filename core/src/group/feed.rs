@@ -9,7 +9,7 @@ use crate::driver::{
     Arrived, Budget, Delivered, Fetched, Holder, Lease, Opened, Partition, ReadRange, Reader, Room,
     Stop, Tenancy,
 };
-use crate::error::{Error, Operation, Result};
+use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::pending::BoxFuture;
 use crate::position::PartitionId;
 use crate::recorded::Recorded;
@@ -18,6 +18,7 @@ use crate::subscription::Trouble;
 /// The reading of one lease.
 pub(super) struct Feed {
     pub(super) tenancy: Tenancy,
+    /// How far it has read.
     pub(super) from: Frontier,
     pub(super) attempts: u32,
     pub(super) held_back: bool,
@@ -35,6 +36,11 @@ enum State {
     Reading(Box<dyn Reader>),
     /// Reading failed and goes on, not before then.
     Resting(Box<dyn Reader>, Duration),
+    /// Its partition was not found: it has vanished, or all of the topic has. Whether it was open,
+    /// and not before then.
+    Missing(Error, bool, Duration),
+    /// It has vanished, and that is still to be told.
+    Vanished,
     /// All is read; what continues it must stand in the table before that is told. Not before
     /// then.
     Ending(Arc<[Partition]>, Duration),
@@ -95,7 +101,11 @@ impl Feed {
         let clock = held.topic.bus().clock();
         loop {
             // Moments, not spans: a step is dropped whenever another feed is faster.
-            if let State::Closed(at) | State::Resting(_, at) | State::Ending(_, at) = &self.state {
+            if let State::Closed(at)
+            | State::Resting(_, at)
+            | State::Missing(_, _, at)
+            | State::Ending(_, at) = &self.state
+            {
                 let wait = at.saturating_sub(clock.elapsed());
                 if !wait.is_zero() {
                     clock.sleep(wait).await;
@@ -113,6 +123,9 @@ impl Feed {
                             self.trouble.heals();
                             self.state = State::Reading(opened.reader);
                             return Step::Opened;
+                        }
+                        Err(error) if error.kind() == ErrorKind::NotFound => {
+                            self.state = State::Missing(error, false, Duration::ZERO);
                         }
                         Err(error) => {
                             let at = self.fails(held, &error);
@@ -136,6 +149,7 @@ impl Feed {
                     }
                     Ok(fetched) => {
                         self.trouble.heals();
+                        self.moves(&fetched);
                         if fetched == Fetched::End {
                             self.state = State::Over;
                         }
@@ -151,8 +165,40 @@ impl Feed {
                             return Step::Fetched(Fetched::Records);
                         }
                     }
+                    Err(error) if error.kind() == ErrorKind::NotFound => {
+                        self.state = State::Missing(error, true, Duration::ZERO);
+                    }
                     Err(error) => return Step::Failed(error),
                 },
+                State::Missing(error, was_open, _) => {
+                    let (error, was_open) = (error.clone(), *was_open);
+                    let topic = &held.topic;
+                    match topic.bus().backend.partitions(topic.name()).await {
+                        Ok(listed) if listed.iter().any(|p| p.id == self.tenancy.partition) => {
+                            return Step::Failed(error);
+                        }
+                        Ok(_) => {
+                            self.trouble.heals();
+                            self.state = State::Vanished;
+                            if !was_open {
+                                return Step::Opened;
+                            }
+                        }
+                        Err(failed) if failed.is_retryable() => {
+                            let at = self.fails(held, &failed);
+                            self.state = State::Missing(error, was_open, at);
+                        }
+                        Err(failed) => return Step::Failed(failed),
+                    }
+                }
+                State::Vanished => {
+                    self.state = State::Ending(Arc::from([]), Duration::ZERO);
+                    return Step::Fetched(Fetched::Gap {
+                        partition: self.tenancy.partition,
+                        from: self.from,
+                        to: None,
+                    });
+                }
                 State::Ending(children, _) => {
                     let children = Arc::clone(children);
                     match add(held, &children).await {
@@ -169,6 +215,16 @@ impl Feed {
                 }
                 State::Over => std::future::pending().await,
             }
+        }
+    }
+
+    /// How far it has read by now.
+    fn moves(&mut self, fetched: &Fetched) {
+        if let Some(last) = self.out.last().and_then(Recorded::position) {
+            self.from = Frontier::after(last);
+        }
+        if let Fetched::Advanced { to, .. } = fetched {
+            self.from = *to;
         }
     }
 

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::cursor::{Cursor, Frontier, Origin, Rest};
-use crate::driver::{Lease, Leases, Partition, SubscribeOptions};
-use crate::error::{Error, Result};
+use crate::driver::{Budget, Lease, Leases, Partition, ReadRange, Stop, SubscribeOptions};
+use crate::error::{Error, ErrorKind, Result};
 use crate::name::Group;
 use crate::position::PartitionId;
 use crate::start::Start;
@@ -31,10 +31,37 @@ pub(super) async fn found(
             "a group reads the whole topic, and the cursor it is to start at leaves partition {left_out} out; take one of a replay of all partitions"
         )));
     }
-    let rows = rows(&start, &partitions);
+    let mut rows = rows(&start, &partitions);
+    for row in &mut rows {
+        if let Frontier::Since(_) = row.at {
+            row.at = pinned(topic, start.origin(), row).await?;
+        }
+    }
     let made = leases.found(group, &rows).await?;
     // Somebody who was faster has stored another start, and that one holds.
     Ok((!made, Arc::clone(start.origin())))
+}
+
+/// The place that a moment is now, as far as the backend can say: what retention removes after
+/// the group was made is a gap, even if its first member dies before it has committed anything.
+async fn pinned(topic: &Topic, origin: &Arc<Origin>, row: &Lease) -> Result<Frontier> {
+    let range = ReadRange {
+        from: Cursor::new(Arc::clone(origin), [(row.partition, row.at)], Rest::Outside),
+        stop: Stop::Never,
+        partitions: Some(vec![row.partition]),
+        key: None,
+        budget: Budget::new(1),
+    };
+    match topic.bus().backend.read(topic.name(), &range).await {
+        Ok(opened) => {
+            let at = opened.from.frontier(row.partition).copied();
+            // Named by none, it is read from its start.
+            Ok(at.unwrap_or(Frontier::Start))
+        }
+        // It vanished after it was listed: told to the member that reads it.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(row.at),
+        Err(error) => Err(error),
+    }
 }
 
 /// A partition that `start` neither reads nor has read, nor will come to.
@@ -57,14 +84,25 @@ fn rows(start: &Cursor, partitions: &[Partition]) -> Vec<Lease> {
         Some(_) => true,
         None => start.rest() == Rest::FromStart && !finished.contains(&partition.id),
     };
-    partitions
-        .iter()
-        .filter(unnamed)
-        .map(|partition| {
-            let at = start.frontier(partition.id).copied();
-            row(partition, at.unwrap_or(Frontier::Start))
-        })
-        .collect()
+    let listed = partitions.iter().filter(unnamed).map(|partition| {
+        let at = start.frontier(partition.id).copied();
+        row(partition, at.unwrap_or(Frontier::Start))
+    });
+    // What is named and listed no more is for a member to find gone, and to tell.
+    let is_listed = |id| partitions.iter().any(|partition| partition.id == id);
+    let vanished = start.places().filter(|(id, at)| {
+        let finished = **at == Frontier::Ended || finished.contains(id);
+        !finished && !is_listed(*id)
+    });
+    let vanished = vanished.map(|(id, at)| Lease {
+        partition: id,
+        owner: None,
+        counter: 0,
+        at: *at,
+        parents: Vec::new(),
+        attempts: 0,
+    });
+    vanished.chain(listed).collect()
 }
 
 /// A new row.
@@ -147,6 +185,7 @@ mod tests {
             "its sibling too"
         );
         assert_eq!(ids(&[1, 2, 3], Rest::Outside), [3, 1, 2]);
+        assert_eq!(ids(&[9, 4], Rest::Outside), [9, 4], "9 is listed no more");
 
         let out = |named: &[u64]| {
             let out = left_out(&cursor(named, Rest::Outside), &all);

@@ -159,6 +159,11 @@ impl Admin for LogAdmin {
                 Some(start) => topic.locate(start),
                 None => Frontier::Start,
             };
+            // Stored as the place that it is now: what goes afterwards is a gap.
+            let at = match at {
+                Frontier::EARLIEST => topic::before(topic.first()),
+                at => at,
+            };
             topic.groups.insert(group.clone(), first_row(at));
             Ok(true)
         })

@@ -70,7 +70,8 @@ pub(super) fn open(log: &Log, name: &TopicName, range: &ReadRange) -> Result<Ope
         // A range that asks for nothing misses nothing.
         let asks = match bound {
             Bound::Number(end) => topic::next_of(&range.from).is_none_or(|first| first < end),
-            Bound::Time(_) | Bound::Never => true,
+            Bound::Time(end) => !matches!(from, Frontier::Since(time) if end <= time),
+            Bound::Never => true,
         };
         let gap = gap && asks;
         let origin = log.service.origin(name, &topic.incarnation);
@@ -110,16 +111,20 @@ impl LogReader {
         room: Room,
         out: &mut Vec<Recorded>,
     ) -> Option<Fetched> {
+        if let Frontier::Since(_) = self.at
+            && !self.gap
+        {
+            // A moment that was still to come: what was stored before it is not asked for.
+            let (next, gap) = topic.resume(&self.at);
+            self.next = self.next.max(next);
+            self.gap = gap;
+        }
         let overtaken = match self.bound {
             Bound::Number(end) => self.next < end.min(topic.first()),
             Bound::Time(_) | Bound::Never => self.next < topic.first(),
         };
         if self.gap || overtaken {
             return Some(self.tell_gap(topic));
-        }
-        if let Frontier::Since(_) = self.at {
-            // A moment that was still to come: what was stored before it is not asked for.
-            self.next = self.next.max(topic.resume(&self.at).0);
         }
         let before = self.next;
         if self.push(topic, room, out) {

@@ -194,31 +194,28 @@ impl Topic {
         false
     }
 
-    /// The rows of a group that starts at `cursor`: the shards it names, and where it names none
-    /// (the beginning) the roots.
+    /// The rows of a group that starts at `cursor`: the shards it names, and all others that lie
+    /// before none of these, gone or not.
     pub(super) fn first_rows(&self, cursor: &Cursor) -> Vec<Lease> {
-        let named = |id: PartitionId| cursor.frontier(id).copied();
-        self.shards
-            .values()
-            .filter_map(|shard| {
-                let at = match named(shard.id) {
-                    Some(at) => at,
-                    None if cursor.places().len() == 0 && shard.parents.is_empty() => {
-                        Frontier::Start
-                    }
-                    None => return None,
-                };
-                let parents = shard.parents.iter().copied();
-                Some(Lease {
-                    partition: shard.id,
-                    owner: None,
-                    counter: 0,
-                    at,
-                    parents: parents.filter(|id| named(*id).is_some()).collect(),
-                    attempts: 0,
-                })
+        let from_start = cursor.rest() == Rest::FromStart;
+        let row = |shard: &Shard| {
+            let at = match cursor.frontier(shard.id).copied() {
+                // Stored as the place that it is now: what goes afterwards is a gap.
+                Some(Frontier::EARLIEST) => shard.kept_from(),
+                Some(at) => at,
+                None if from_start && !self.is_before(shard.id, cursor) => Frontier::Start,
+                None => return None,
+            };
+            Some(Lease {
+                partition: shard.id,
+                owner: None,
+                counter: 0,
+                at,
+                parents: shard.parents.clone(),
+                attempts: 0,
             })
-            .collect()
+        };
+        self.shards.values().filter_map(row).collect()
     }
 
     pub(super) fn retain(&mut self, now: Timestamp) {
