@@ -53,6 +53,13 @@ pub(crate) async fn run(url: &str, arguments: &Verify, stop: &Stop) -> Result<()
         let mut row = vec![topic.to_string()];
         match stop.or(async { Ok(log.verify(topic).await) }).await? {
             Ok(seen) => {
+                for index in &seen.unfit {
+                    tell(format!(
+                        "topic \"{topic}\": the index {} is {}; no record is lost with it: it is made anew when it is needed, and may be deleted",
+                        index.file,
+                        if index.stale { "stale" } else { "broken" },
+                    ));
+                }
                 row.extend([seen.segments, seen.records, seen.bytes].map(|n| n.to_string()));
                 row.push("whole".to_owned());
             }

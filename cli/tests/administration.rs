@@ -150,6 +150,19 @@ fn a_flipped_bit_is_named_by_topic_and_position_and_what_is_before_it_is_read() 
 }
 
 #[test]
+fn an_index_that_is_broken_is_told_and_is_no_loss() {
+    let log = Log::with("?segment=64KiB");
+    log.fill("t", 3000);
+    let index = log.path().join("log/t/00000000000000000000.idx");
+    std::fs::write(&index, "no index").unwrap();
+    let verified = log.run(&["verify"]).ok();
+    assert!(verified.text().contains("whole"), "{verified:?}");
+    for word in ["00000000000000000000.idx is broken", "no record is lost"] {
+        assert!(verified.err.contains(word), "{verified:?}");
+    }
+}
+
+#[test]
 fn wrong_calls_say_what_would_do_and_show_no_password() {
     let log = Log::new();
     let run = |url: &str, arguments: &[&str]| {

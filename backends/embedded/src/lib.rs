@@ -21,7 +21,7 @@ use annals_core::{Address, Bus, Result};
 pub use backend::{Builder, Embedded};
 pub use config::{Config, Place};
 pub use groups::Groups;
-pub use log::verify::Verified;
+pub use log::verify::{Unfit, Verified};
 pub use memory::{Faults, Memory};
 
 /// Connects to the log that an address names: `file:PATH`, `memory:` or `memory:NAME`, with the

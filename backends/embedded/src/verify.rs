@@ -8,7 +8,8 @@ use crate::log::verify::{Verified, verify};
 
 impl Embedded {
     /// Reads a topic up to its durable end and checks every checksum, and that nothing is missing
-    /// in between.
+    /// in between. An index that is stale or broken is told in the result: it is derived, no record
+    /// is lost with it.
     ///
     /// Writes nothing and takes no lock, so it works beside the process that writes; what is
     /// appended after the call is not looked at. What retention removes meanwhile is left out.

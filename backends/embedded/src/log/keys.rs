@@ -27,6 +27,7 @@ pub(super) use self::build::too_large;
 use self::format::Extent;
 use self::hash::KeyHasher;
 use self::run::Run;
+pub(super) use self::run::State;
 pub(super) use self::table::Table;
 use super::frame::{FRAME_HEADER, FrameHeader};
 use super::options::TopicId;

@@ -2,12 +2,13 @@
 
 use annals_core::Result;
 
+use super::keys::State;
 use super::recover::scan;
 use super::segment::SEGMENT_HEADER;
 use super::topic::Topic;
 
 /// What [`verify`] saw.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Verified {
     /// Segments.
     pub segments: u64,
@@ -15,6 +16,20 @@ pub struct Verified {
     pub records: u64,
     /// Bytes up to the durable end, segment headers included.
     pub bytes: u64,
+    /// Indexes that are whole. One that is missing is made when it is needed.
+    pub indexes: u64,
+    /// Indexes that are not. They are derived: no record is lost with them, they are made anew
+    /// when they are needed, and may be deleted.
+    pub unfit: Vec<Unfit>,
+}
+
+/// An index that does not fit its segment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unfit {
+    /// The file in the topic's directory.
+    pub file: String,
+    /// Whether its checksums are right: then it is of something else, or of an earlier state.
+    pub stale: bool,
 }
 
 /// Reads everything below the durable end. Blocks for as long as that takes; appends go on.
@@ -57,6 +72,14 @@ pub fn verify(topic: &Topic) -> Result<Verified> {
         verified.segments += 1;
         verified.records += found.chain.next - segment.header.first;
         verified.bytes += found.end;
+        match topic.check_index(segment.header.first)? {
+            None => {}
+            Some((_, State::Whole)) => verified.indexes += 1,
+            Some((file, state)) => verified.unfit.push(Unfit {
+                file,
+                stale: state == State::Stale,
+            }),
+        }
     }
     Ok(verified)
 }

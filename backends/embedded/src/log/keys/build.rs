@@ -8,7 +8,7 @@ use std::sync::Arc;
 use annals_core::{Error, Result};
 
 use super::format::{Row, encode};
-use super::run::Run;
+use super::run::{Run, State};
 use super::{Posting, Source, Target};
 use crate::disk::{Disk, OpenMode};
 use crate::log::frame::{FRAME_HEADER, FrameHeader, entries};
@@ -104,6 +104,23 @@ impl Topic {
         // A file that proved broken once is not read again.
         let run = Run::of(file, (kept && !anew).then_some(path)).map_err(unusable)?;
         Ok(Source::Run(Arc::new(run)))
+    }
+
+    /// The name of a sealed segment's index file, and whether it is whole; `None`: there is none.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(in crate::log) fn check_index(&self, first: u64) -> Result<Option<(String, State)>> {
+        let target = self.target(first, &self.end());
+        let Some((target, extent)) = target.and_then(|t| t.sealed.map(|extent| (t, extent))) else {
+            return Ok(None);
+        };
+        let path = target.segment.path.with_extension(EXTENSION);
+        match Run::check(&*self.disk, &path, &extent) {
+            Ok(state) => Ok(Some((format!("{first:020}.{EXTENSION}"), state))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(self.io("reading an index", e)),
+        }
     }
 
     /// The bytes of a sealed segment's index.

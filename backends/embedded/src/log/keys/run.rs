@@ -34,6 +34,16 @@ enum Blocks {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Unusable;
 
+/// What became of an index file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::log) enum State {
+    Whole,
+    /// It is of another segment, or of one that was longer or shorter.
+    Stale,
+    /// A checksum is wrong, or bytes are missing.
+    Broken,
+}
+
 impl From<io::Error> for Unusable {
     fn from(_: io::Error) -> Self {
         Self
@@ -57,6 +67,29 @@ impl Run {
         bytes.resize(len, 0);
         read_full(&*file, &mut bytes, at)?;
         Self::assemble(&header, seal, &bytes, Blocks::File(path.to_owned()))
+    }
+
+    /// Whether an index file is whole and of this segment: every checksum of it.
+    pub(super) fn check(disk: &dyn Disk, path: &Path, extent: &Extent) -> io::Result<State> {
+        let file = disk.open(path, OpenMode::Read)?;
+        let mut bytes = vec![0; BLOCK];
+        read_full(&*file, &mut bytes, 0)?;
+        match Header::decode(&bytes) {
+            None => return Ok(State::Broken),
+            Some(header) if header.extent != *extent => return Ok(State::Stale),
+            Some(_) => {}
+        }
+        let whole = Self::open(disk, path, extent).and_then(|run| {
+            let mut reader = run.reader(disk)?;
+            for (number, place) in run.firsts.iter().enumerate() {
+                let first = reader.block(number, |rows| rows.get(0).map(Row::place))?;
+                if first != Some(*place) {
+                    return Err(Unusable);
+                }
+            }
+            Ok(())
+        });
+        Ok(whole.map_or(State::Broken, |()| State::Whole))
     }
 
     /// Of an encoded index; `path`: it has been written there.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::disk::{Call, Fault, FaultyDisk};
+use crate::log::verify::{Unfit, verify};
 
 /// Whatever an index file holds, the answers are those of the segment; and it is made anew.
 #[test]
@@ -67,6 +68,12 @@ fn no_index_is_trusted_over_its_segment() {
     for (what, bytes) in broken {
         overwrite(&here.disk, &path, &bytes);
         judge(&foreign(&here, u32::MAX), &model, &what);
+        let verified = verify(&foreign(&here, u32::MAX)).unwrap();
+        let stale = what.starts_with("another");
+        let file = path.file_name().unwrap().to_str().unwrap().to_owned();
+        // A hole in what is zeros anyway changes nothing.
+        let unfit = (bytes != right).then_some(Unfit { file, stale });
+        assert_eq!(verified.unfit, Vec::from_iter(unfit), "{what}");
         let held = bytes_of(&here.disk, &path);
         assert_eq!(
             held, bytes,
@@ -76,6 +83,9 @@ fn no_index_is_trusted_over_its_segment() {
         judge_conditions(&mut writer, &mut model, &what);
         judge(writer.topic(), &model, &what);
         assert_eq!(bytes_of(&here.disk, &path), right, "{what}: made anew");
+        let verified = verify(writer.topic()).unwrap();
+        assert_eq!(verified.unfit, [], "{what}");
+        assert!(verified.indexes > 1, "{what}");
     }
 }
 
