@@ -247,7 +247,7 @@ async fn the_earliest_is_pinned_at_the_open_and_what_goes_afterwards_is_a_gap() 
     }
     let group = Group::new("g").unwrap();
     assert!(
-        log.create_group(&topic(), &group, &Start::Earliest)
+        log.create_group(&topic(), &group, Some(Start::Earliest))
             .await
             .unwrap()
     );
