@@ -524,6 +524,7 @@ async fn a_group_hears_what_went_after_it_was_made_wherever_it_started() {
         members.push(first.join(group).start(start.clone()).await.unwrap());
         let made = first.topic.bus().admin().unwrap();
         let group = Group::new(format!("{group}-made")).unwrap();
+        let start = Some(start.clone());
         made.create_group(&name, &group, start).await.unwrap();
     }
     first.kill();

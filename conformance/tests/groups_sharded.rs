@@ -395,7 +395,9 @@ async fn an_earliest_group_hears_what_went_after_it_was_made() {
         if by_admin {
             let group = Group::new("billing").unwrap();
             let admin = first.topic.bus().admin().unwrap();
-            let made = admin.create_group(&name(), &group, &Start::Earliest).await;
+            let made = admin
+                .create_group(&name(), &group, Some(Start::Earliest))
+                .await;
             assert!(made.unwrap());
         } else {
             let one = first.join().start(Start::Earliest).await.unwrap();
@@ -433,8 +435,8 @@ async fn a_group_that_starts_at_shards_that_are_gone_is_told_so() {
             if by_admin {
                 let group = Group::new("billing").unwrap();
                 let admin = topic.bus().admin().unwrap();
-                let start = Start::After(cursor);
-                let made = admin.create_group(&name(), &group, &start).await;
+                let start = Some(Start::After(cursor));
+                let made = admin.create_group(&name(), &group, start).await;
                 assert!(made.unwrap());
             } else {
                 let one = topic.subscribe("billing").start(cursor).await.unwrap();
