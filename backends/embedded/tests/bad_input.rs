@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use annals_core::{Bus, Clock, Effect, Error, ErrorKind, Record, Start, Topic};
 use annals_embedded::disk::{Call, Fault, FaultyDisk};
-use annals_embedded::{Builder, Embedded};
+use annals_embedded::{Builder, Config, Embedded};
 
 const EACCES: i32 = 13;
 const EROFS: i32 = 30;
@@ -208,6 +208,62 @@ async fn a_flipped_bit_is_corrupt_on_every_way_to_the_record() {
     let (read, error) = values(&topic).await;
     assert_eq!(read.len(), 3);
     names(&error.unwrap());
+}
+
+/// A lost tail is neither waited for, at full speed or at all, nor taken for a shorter log.
+#[tokio::test]
+async fn a_last_segment_that_is_gone_or_emptied_is_corrupt() {
+    for emptied in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("file:{}?segment=64KiB", dir.path().display());
+        let config = Config::of(&url.parse().unwrap()).unwrap();
+        let open = || Builder::new(config.clone()).build().unwrap();
+        let bus = Bus::new(open());
+        let topic = bus.topic("orders").create_if_missing().await.unwrap();
+        for _ in 0..8 {
+            topic
+                .append(Record::new(vec![b'x'; 20_000]).key("k"))
+                .await
+                .unwrap();
+        }
+        bus.close(GRACE).await.unwrap();
+        let mut segments: Vec<PathBuf> = std::fs::read_dir(dir.path().join("orders"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|e| e == "seg"))
+            .collect();
+        segments.sort();
+        let last = segments.pop().unwrap();
+        assert!(!segments.is_empty());
+        if emptied {
+            std::fs::write(&last, b"").unwrap();
+        } else {
+            std::fs::remove_file(&last).unwrap();
+        }
+        let log = open();
+        let topic = Bus::new(log.clone()).topic("orders").await.unwrap();
+        let read = tokio::time::timeout(GRACE, values(&topic));
+        let (read, error) = read.await.expect("it goes round and round");
+        assert_eq!(
+            error.expect("the lost records are told").kind(),
+            ErrorKind::Corrupt
+        );
+        let first = last.file_stem().and_then(|name| name.to_str()).unwrap();
+        assert_eq!(read.len(), first.parse::<usize>().unwrap(), "all before it");
+        let mut keyed = topic.replay(Start::Beginning).key("k").await.unwrap();
+        let error = tokio::time::timeout(GRACE, async {
+            loop {
+                match keyed.next().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("it ends as if nothing was lost"),
+                    Err(error) => break error,
+                }
+            }
+        });
+        assert_eq!(error.await.unwrap().kind(), ErrorKind::Corrupt);
+        let error = log.verify(topic.name()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    }
 }
 
 #[tokio::test]

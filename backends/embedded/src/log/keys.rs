@@ -231,12 +231,13 @@ impl Held {
 }
 
 impl Topic {
-    /// The segment in which `position` lies, as [`Topic::postings`] wants it.
+    /// The segment in which `position` lies, as [`Topic::postings`] wants it; none where the log
+    /// goes on behind it and what follows is not there, so that it must be read as a whole.
     pub(super) fn target(&self, position: u64, end: &End) -> Option<Target> {
         let segments = self.read_segments();
         let (first, segment) = segments.range(..=position).next_back()?;
         let behind = segments.range(first + 1..).next().map(|(_, next)| next);
-        Some(target(segment, behind, end))
+        (behind.is_some() || *first == end.segment).then(|| target(segment, behind, end))
     }
 
     /// All sealed segments, the newest first.

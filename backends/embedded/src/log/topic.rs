@@ -450,10 +450,12 @@ impl Topic {
         let limit = if *first == end.segment {
             end.bytes
         } else {
+            // Without a segment behind it, although the log goes on, nobody says where its records
+            // end: whoever reads on finds out where they stop being whole.
             segments
                 .range(first + 1..)
                 .next()
-                .map_or(0, |(_, next)| next.header.previous_end)
+                .map_or(u64::MAX, |(_, next)| next.header.previous_end)
         };
         Some((Arc::clone(segment), limit))
     }
