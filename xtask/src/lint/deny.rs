@@ -20,6 +20,7 @@ pub(super) fn run() -> Result<()> {
         command.args([
             "--log-level",
             "warn",
+            "--workspace",
             "--all-features",
             "check",
             "--hide-inclusion-graph",
