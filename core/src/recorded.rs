@@ -380,6 +380,12 @@ impl Recorded {
             .then(|| Position::wide(self.partition, self.number, self.sub))
     }
 
+    /// The partition of its position, for who asks each record.
+    #[inline]
+    pub(crate) fn partition(&self) -> Option<PartitionId> {
+        (self.has & HAS_POSITION != 0).then_some(self.partition)
+    }
+
     /// The writer's timestamp, if it gave one.
     pub fn timestamp(&self) -> Option<Timestamp> {
         (self.has & HAS_TIMESTAMP != 0).then_some(self.timestamp)

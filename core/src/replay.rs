@@ -11,6 +11,7 @@ mod stream;
 mod track;
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -60,12 +61,7 @@ impl Replay {
         reason = "it waits, as no iterator does"
     )]
     pub fn next(&mut self) -> impl Future<Output = Result<Option<Recorded>>> + Send + Sync {
-        poll_fn(|cx| {
-            if self.0.has_record() {
-                return Poll::Ready(Ok(self.0.pop()));
-            }
-            self.poll_record(cx)
-        })
+        NextRecord(self)
     }
 
     /// The next records with the cursor behind them; `None` at the end of the range. A batch may
@@ -173,5 +169,24 @@ impl Replay {
 
     fn gap(&self, gap: Gap) -> Error {
         self.0.topic().place(Error::of_gap(gap), Operation::Read)
+    }
+}
+
+/// A call of [`Replay::next`].
+struct NextRecord<'r>(&'r mut Replay);
+
+impl Future for NextRecord<'_> {
+    type Output = Result<Option<Recorded>>;
+
+    #[expect(
+        clippy::inline_always,
+        reason = "a record is copied once more for each call that it comes through"
+    )]
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.0.0.pop() {
+            Some(record) => Poll::Ready(Ok(Some(record))),
+            None => self.0.poll_record(cx),
+        }
     }
 }

@@ -43,8 +43,7 @@ impl Track {
     /// These were handed out.
     pub(super) fn handed_all(&mut self, records: &[Recorded]) {
         // Only the last record in a row of one partition counts.
-        let partition = |record: &Recorded| record.position().map(|at| at.partition());
-        for row in records.chunk_by(|a, b| partition(a) == partition(b)) {
+        for row in records.chunk_by(|a, b| a.partition() == b.partition()) {
             self.handed(row.last().and_then(Recorded::position));
         }
     }
