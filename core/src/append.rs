@@ -221,13 +221,14 @@ impl Appending {
             || (most.holds(&self.batch)
                 && (self.keys_together() || !lanes::has_repeats(&self.batch)));
         if !one_request {
-            return self.go_on(None, most, ends).await;
+            return Box::pin(self.go_on(None, most, ends)).await;
         }
         match self.attempt(&self.batch, ends).await {
             Ok(report) if all_stored(report.outcomes(), self.batch.len()) => {
                 Ok(Appended::new(places(report.into_outcomes())))
             }
-            other => self.go_on(Some(other), most, ends).await,
+            // Boxed, for it is rare and large: every append would be moved with room for it.
+            other => Box::pin(self.go_on(Some(other), most, ends)).await,
         }
     }
 

@@ -13,7 +13,7 @@ use annals_core::{
 
 use crate::log::{Condition, TopicId, TopicLog};
 use crate::read::check_origin;
-use crate::root::Root;
+use crate::root::{Open, Root};
 
 /// One attempt to append.
 pub(crate) async fn append(
@@ -23,10 +23,10 @@ pub(crate) async fn append(
     batch: &Batch,
     options: &AppendOptions,
 ) -> Result<AppendReport> {
-    let append = in_order(root, scheme, topic, batch, options);
     let Some(deadline) = options.deadline else {
-        return append.await;
+        return in_order(root, scheme, topic, batch, options).await;
     };
+    let append = Box::pin(in_order(root, scheme, topic, batch, options));
     match tokio::time::timeout(deadline, append).await {
         Ok(result) => result,
         Err(_) => Ok(AppendReport::all(
@@ -45,9 +45,7 @@ pub(crate) async fn append(
     }
 }
 
-/// Order is fixed at the first poll, also while the log is only being opened: then appends wait
-/// in line, and each is with the engine before the next one's turn. They wait in tasks of their
-/// own, so that one which nobody polls any more does not hold up those behind it.
+/// Order is fixed at the first poll, also while the log is only being opened.
 async fn in_order(
     root: &Arc<Root>,
     scheme: &'static str,
@@ -61,6 +59,21 @@ async fn in_order(
             .append(batch, condition(&log, scheme, options)?, options.epoch)
             .await;
     }
+    // Boxed, for it is rare and large: every append would be moved with room for it.
+    Box::pin(in_line(root, scheme, topic, batch, options, open)).await
+}
+
+/// While the log is only being opened appends wait in line, and each is with the engine before the
+/// next one's turn. They wait in tasks of their own, so that one which nobody polls any more does
+/// not hold up those behind it.
+async fn in_line(
+    root: &Arc<Root>,
+    scheme: &'static str,
+    topic: &TopicName,
+    batch: &Batch,
+    options: &AppendOptions,
+    open: Arc<Open>,
+) -> Result<AppendReport> {
     let mut turn = Box::pin(Arc::clone(&open).turn());
     let first = poll_fn(|cx| Poll::Ready(turn.as_mut().poll(cx))).await;
     let root = Arc::clone(root);
