@@ -47,6 +47,8 @@ struct Queue {
     /// What came when the queue was full: as the caller has it, not encoded.
     late: VecDeque<Late>,
     job: bool,
+    /// The job waits for `arrived`: to notify it costs a system call, also where it does not.
+    idle: bool,
     timer: bool,
     closed: bool,
 }
@@ -208,7 +210,11 @@ impl Inner {
             });
         }
         if queue.job {
-            self.arrived.notify_one();
+            let idle = std::mem::take(&mut queue.idle);
+            drop(queue);
+            if idle {
+                self.arrived.notify_one();
+            }
         } else {
             queue.job = true;
             let inner = Arc::clone(self);
@@ -308,9 +314,11 @@ impl Inner {
             let (mut queue, _) = self
                 .arrived
                 .wait_timeout_while(queue, IDLE, |queue| {
-                    queue.waiting.is_empty() && queue.late.is_empty()
+                    queue.idle = queue.waiting.is_empty() && queue.late.is_empty();
+                    queue.idle
                 })
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
+            queue.idle = false;
             if queue.waiting.is_empty() && queue.late.is_empty() {
                 // Under the lock, so that no append can count on a job that has gone.
                 queue.job = false;
