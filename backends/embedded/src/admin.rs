@@ -17,7 +17,7 @@ use crate::config::{check_dedupe, check_retention};
 use crate::error::{blocking, detached, of_io};
 use crate::log::options::Keep;
 use crate::log::{self, Scan, Settings, StopAt, Topic, TopicId};
-use crate::read::{before, check_origin, cursor, frontier, locate, next_of};
+use crate::read::{before, check_end, check_origin, cursor, frontier, locate, next_of};
 
 /// The settings of a new topic.
 fn settings(dedupe: Dedupe, retention: Retention) -> Settings {
@@ -130,6 +130,7 @@ impl Embedded {
         let topic = self.root().topic(topic).await?;
         blocking(move || {
             let end = topic.refresh()?;
+            check_end(&place, &end)?;
             let next = match place {
                 Frontier::Start => 0,
                 Frontier::Since(time) => topic.position_at(time)?,

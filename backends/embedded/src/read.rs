@@ -97,6 +97,21 @@ pub(crate) fn next_of(position: &Position) -> Result<u64> {
         .ok_or_else(|| Error::config("the cursor's position is not one of this topic's"))
 }
 
+/// Refuses a place behind `end`: new records would be passed over until the log has grown to it.
+pub(crate) fn check_end(place: &Frontier, end: &End) -> Result<()> {
+    let Frontier::After { position, .. } = place else {
+        return Ok(());
+    };
+    if next_of(position)? <= end.next {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "the cursor lies behind the end of this log (position {}, end {}), so the log was restored from an older copy or the cursor is of another one; restore the newer copy, or start elsewhere",
+        position.number_u64().unwrap_or(u64::MAX),
+        end.next
+    )))
+}
+
 pub(crate) async fn locate(
     root: &Arc<Root>,
     scheme: &'static str,
@@ -113,6 +128,9 @@ pub(crate) async fn locate(
             Start::Since(time) => Frontier::Since(time),
             Start::After(cursor) => {
                 check_origin(&cursor, scheme, topic.name(), topic.id())?;
+                if let Some(place) = frontier(&cursor) {
+                    check_end(&place, &topic.refresh()?)?;
+                }
                 return Ok(cursor);
             }
         };
@@ -137,6 +155,9 @@ pub(crate) async fn open(
         let listed = |ids: &Vec<PartitionId>| ids.contains(&PartitionId::ONLY);
         let wanted = range.partitions.as_ref().is_none_or(listed);
         let place = frontier(&range.from).filter(|place| wanted && *place != Frontier::Ended);
+        if let Some(place) = &place {
+            check_end(place, &end)?;
+        }
         let (stop, before_time, until) = stop_at(&range.stop, scheme, &topic, &end)?;
         let (scan, from) = match place {
             None => (None, range.from.clone()),
@@ -208,7 +229,8 @@ fn stop_at(stop: &Stop, scheme: &str, topic: &Topic, end: &End) -> Result<Stops>
             let until = Some(through.clone());
             match frontier(through) {
                 Some(Frontier::Start) | None => (StopAt::Position(0), None, until),
-                Some(Frontier::After { position, .. }) => {
+                Some(place @ Frontier::After { position, .. }) => {
+                    check_end(&place, end)?;
                     (StopAt::Position(next_of(&position)?), None, until)
                 }
                 Some(Frontier::Since(time)) => (StopAt::Time(time), Some(time), until),
