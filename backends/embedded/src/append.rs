@@ -11,6 +11,7 @@ use annals_core::{
     PartitionId, Position, Rest, Result, Retry, TopicName,
 };
 
+use crate::error::runtime;
 use crate::log::{Condition, TopicId, TopicLog};
 use crate::read::check_origin;
 use crate::root::{Open, Root};
@@ -26,6 +27,7 @@ pub(crate) async fn append(
     let Some(deadline) = options.deadline else {
         return in_order(root, scheme, topic, batch, options).await;
     };
+    runtime()?;
     let append = Box::pin(in_order(root, scheme, topic, batch, options));
     match tokio::time::timeout(deadline, append).await {
         Ok(result) => result,
@@ -74,12 +76,13 @@ async fn in_line(
     options: &AppendOptions,
     open: Arc<Open>,
 ) -> Result<AppendReport> {
+    let runtime = runtime()?;
     let mut turn = Box::pin(Arc::clone(&open).turn());
     let first = poll_fn(|cx| Poll::Ready(turn.as_mut().poll(cx))).await;
     let root = Arc::clone(root);
     let (topic, batch, options) = (topic.clone(), batch.clone(), options.clone());
     let records = batch.len();
-    let task = tokio::spawn(async move {
+    let task = runtime.spawn(async move {
         let turn = match first {
             Poll::Ready(turn) => turn,
             Poll::Pending => turn.await,

@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use crate::admin::{dedupe_of, partition, retention_of};
 use crate::config::{Config, Place};
 use crate::disk::{Disk, MemoryDisk, RealDisk};
-use crate::error::blocking;
+use crate::error::{blocking, runtime};
 use crate::log::{Settings, Sizes};
 use crate::root::{Root, lock};
 use crate::{append, read};
@@ -50,7 +50,7 @@ const MAX_RECORDS: u64 = 500_000;
 /// Network file systems are not supported, nor are copies of the directory made while it is
 /// written to.
 ///
-/// Needs a tokio runtime with time enabled. Cheap to clone; clones are the same handle.
+/// Needs a tokio runtime with time enabled: outside a runtime calls are `Config`. Cheap to clone; clones are the same handle.
 #[derive(Clone)]
 pub struct Embedded(Arc<Handle>);
 
@@ -396,6 +396,7 @@ impl Backend for Embedded {
     }
 
     async fn close(&self, grace: Duration) -> Result<()> {
+        runtime()?;
         let Some(root) = lock(&self.0.root).take() else {
             return Ok(());
         };

@@ -3,6 +3,7 @@
 use std::io;
 
 use annals_core::{Effect, Error, ErrorKind, Result, Retry};
+use tokio::runtime::Handle;
 
 /// The failure of a call that had no effect; `what` was being done: "opening the topic".
 pub(crate) fn of_io(what: &str, error: io::Error) -> Error {
@@ -54,6 +55,19 @@ fn is_out_of_files(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24))
 }
 
+/// The runtime that does the work.
+///
+/// # Errors
+/// `Config` outside one.
+pub(crate) fn runtime() -> Result<Handle> {
+    Handle::try_current().map_err(|e| {
+        Error::config(
+            "the embedded log was used outside a tokio runtime; run it inside one, with time enabled",
+        )
+        .with_source(e)
+    })
+}
+
 /// Runs blocking work away from the async workers.
 ///
 /// # Cancel safety
@@ -61,7 +75,7 @@ fn is_out_of_files(error: &io::Error) -> bool {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
+    match runtime()?.spawn_blocking(work).await {
         Ok(result) => result,
         Err(e) => Err(Error::new(
             ErrorKind::Internal,
@@ -81,7 +95,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 pub(crate) async fn detached<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
-    match tokio::spawn(work).await {
+    match runtime()?.spawn(work).await {
         Ok(result) => result,
         Err(e) => Err(Error::new(
             ErrorKind::Internal,

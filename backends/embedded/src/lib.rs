@@ -27,6 +27,9 @@ pub use memory::{Faults, Memory};
 /// Connects to the log that an address names: `file:PATH`, `memory:` or `memory:NAME`, with the
 /// options of [`Config`].
 ///
+/// Its calls need a tokio runtime with time enabled (`Builder::enable_time`, or `enable_all`): they
+/// are `Config` outside a runtime, and panic in one without time.
+///
 /// # Errors
 /// `Config`, saying what is wrong with the address. Whether the directory can be used is seen by
 /// the first call that does.

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use tokio::task::JoinHandle;
 
 use crate::append::incarnation;
-use crate::error::blocking;
+use crate::error::{blocking, runtime};
 use crate::log::{End, Fetch, Scan, StopAt, Topic, TopicId};
 use crate::root::Root;
 use pin::pin;
@@ -313,10 +313,11 @@ impl LogReader {
                 self.after = Some(Ok(Fetch::More));
                 return Ok(());
             }
+            let runtime = runtime()?;
             let mut records = std::mem::take(&mut self.ready);
             self.taken = 0;
             if let State::Idle(mut scan) = std::mem::replace(&mut self.state, State::Done) {
-                self.state = State::Busy(tokio::task::spawn_blocking(move || {
+                self.state = State::Busy(runtime.spawn_blocking(move || {
                     let result = scan.fetch(room, &mut records);
                     Step {
                         scan,

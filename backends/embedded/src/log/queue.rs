@@ -14,6 +14,7 @@ use super::commit::{Answer, Request, Writer};
 use super::encode::{Encoded, measure};
 use super::options::Condition;
 use super::topic::{Place, Topic, lock};
+use crate::error::runtime;
 
 /// The most bytes that wait in one topic's queue; a longer batch waits alone.
 pub const QUEUE_BYTES: usize = 64 << 20;
@@ -102,10 +103,10 @@ impl TopicLog {
     /// Appends a batch as one frame: all of it or none of it, duplicates aside. Waits for its turn
     /// while [`QUEUE_BYTES`] wait already.
     ///
-    /// Order is fixed at the first poll. Needs a tokio runtime.
+    /// Order is fixed at the first poll. Needs a tokio runtime with time enabled.
     ///
     /// # Errors
-    /// Nothing was stored: `TooLarge`, `Config` for no records, `Closed`. All else is in the
+    /// Nothing was stored: `TooLarge`, `Config` for no records and outside a runtime, `Closed`. All else is in the
     /// report: `Conflict`, `Fenced`, `Blocked` on a full disk; `Unknown` after a failed sync.
     ///
     /// # Cancel safety
@@ -178,6 +179,8 @@ impl Inner {
         condition: Condition,
         epoch: Option<u64>,
     ) -> Result<oneshot::Receiver<Answer>> {
+        // Asked for first: what is queued, some job has to take.
+        let runtime = runtime()?;
         let (answer, receiver) = oneshot::channel();
         let mut queue = lock(&self.queue);
         if queue.closed {
@@ -219,7 +222,7 @@ impl Inner {
             queue.job = true;
             let inner = Arc::clone(self);
             drop(queue);
-            tokio::task::spawn_blocking(move || inner.drain());
+            runtime.spawn_blocking(move || inner.drain());
         }
         Ok(receiver)
     }

@@ -7,7 +7,7 @@ use annals_core::{Error, Result};
 use tokio::sync::{Notify, watch};
 
 use crate::disk::DiskWatch;
-use crate::error::{blocking, of_io};
+use crate::error::{blocking, of_io, runtime};
 use crate::log::{End, Topic};
 
 /// How long it waits at most before it looks again: at the clock, and at a topic that another
@@ -54,6 +54,7 @@ impl Waiter {
     /// # Cancel safety
     /// Dropping it stops waiting and has no other effect.
     pub(super) async fn beyond(&mut self, next: u64, most: Option<Duration>) -> Result<()> {
+        runtime()?;
         let look = most
             .filter(|most| !most.is_zero())
             .map_or(LOOK, |most| most.min(LOOK));
