@@ -249,6 +249,11 @@ impl Admin for Embedded {
                 .into_iter()
                 .filter(|entry| entry.dir)
                 .filter_map(|entry| TopicName::new(entry.name).ok())
+                // What cannot be looked into may be one: whoever opens it is told why.
+                .filter(|name| {
+                    let dir = root.dir.join(name.as_str());
+                    log::holds_topic(&*root.disk, &dir).unwrap_or(true)
+                })
                 .collect();
             topics.sort();
             Ok(topics)

@@ -23,6 +23,7 @@ pub use options::{Condition, Dedupe, Settings, Sizes, TopicId};
 pub use queue::TopicLog;
 pub use read::{Fetch, Scan, StopAt};
 pub use tail::End;
+pub(crate) use topic::holds_topic;
 pub use topic::{Place, Topic, create, exists};
 
 #[cfg(test)]

@@ -583,6 +583,30 @@ async fn topics_are_as_asked_for_or_refused() {
 }
 
 #[tokio::test]
+async fn a_directory_that_holds_no_topic_is_none_and_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Builder::directory(dir.path()).build().unwrap();
+    let [empty, foreign] = ["empty", "foreign"].map(|name| TopicName::new(name).unwrap());
+    let file = dir.path().join("foreign/notes.txt");
+    std::fs::create_dir(dir.path().join("empty")).unwrap();
+    std::fs::create_dir(dir.path().join("foreign")).unwrap();
+    std::fs::write(&file, "mine").unwrap();
+
+    assert_eq!(log.topics().await.unwrap(), []);
+    for name in [&empty, &foreign] {
+        assert_eq!(kind(log.describe(name).await), ErrorKind::NotFound);
+        assert_eq!(kind(log.delete(name).await), ErrorKind::NotFound);
+    }
+    let error = log.create(&foreign, &spec()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("something else"), "{error}");
+    assert!(log.create(&empty, &spec()).await.unwrap());
+    assert_eq!(log.topics().await.unwrap(), [empty]);
+    assert_eq!(std::fs::read(&file).unwrap(), b"mine");
+    log.close(GRACE).await.unwrap();
+}
+
+#[tokio::test]
 async fn groups_are_administered() {
     let (disk, _clock) = faulty();
     let log = on(&disk);
