@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
-use annals::{AppendError, Appended, Bus, Outcome, Record, Topic};
+use annals::{AppendError, Appended, Bus, ErrorKind, Outcome, Record, Topic};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc;
 
@@ -238,7 +238,29 @@ fn refused(error: &AppendError, first: u64, progress: &Progress) -> Failure {
         .skip(prefix)
         .any(|outcome| matches!(outcome, Outcome::Stored(_)));
     let next = first + prefix as u64;
+    let long = (first..)
+        .zip(outcomes)
+        .find(|(_, outcome)| {
+            outcome
+                .error()
+                .is_some_and(|e| e.kind() == ErrorKind::TooLarge)
+        })
+        .map(|(line, _)| line);
     let _ = match (may.is_empty(), rest_is_open) {
+        (true, true)
+            if let Some(long) = long
+                && long == next =>
+        {
+            write!(
+                text,
+                "; shorten it and go on with --from-line {next}, or leave it out with --from-line {}",
+                next + 1
+            )
+        }
+        (true, true) if let Some(long) = long => write!(
+            text,
+            "; shorten line {long} or take it out, and go on with --from-line {next}"
+        ),
         (true, true) => write!(text, "; go on with --from-line {next}"),
         (false, true) => write!(
             text,
@@ -293,7 +315,7 @@ pub(crate) fn header(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
-    use annals::{Batch, Effect, Error, ErrorKind, Retry, Stored};
+    use annals::{Batch, Effect, Error, Retry, Stored};
 
     use super::*;
 
@@ -341,5 +363,21 @@ mod tests {
         ));
         let failure = failed(vec![stored(), Outcome::Rejected(no)]);
         assert!(failure.to_string().ends_with("go on with --from-line 12"));
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_not_met_again() {
+        let long = Error::new(ErrorKind::TooLarge, Effect::None, Retry::Never, "too long");
+        let long = Outcome::Rejected(long);
+        let failure = failed(vec![long.clone(), Outcome::NotAttempted]);
+        assert!(failure.to_string().ends_with(
+            "shorten it and go on with --from-line 11, or leave it out with --from-line 12"
+        ));
+        let failure = failed(vec![Outcome::NotAttempted, long]);
+        assert!(
+            failure
+                .to_string()
+                .ends_with("shorten line 12 or take it out, and go on with --from-line 11")
+        );
     }
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use annals::address::{parse_duration, parse_retention};
 use annals::capability::Retention;
-use annals::{Address, Group, Start, TopicName, Until};
+use annals::{Address, Cursor, Group, Start, TopicName, Until};
 use base64::Engine as _;
 use clap::{Args, Parser, Subcommand};
 
-use crate::bounds::{start, until};
+use crate::bounds::{cursor, start, until};
 use crate::exit::Failure;
 use crate::{append, format, input};
 
@@ -64,6 +64,17 @@ pub(crate) enum Command {
     Groups(Groups),
     Lag(Lag),
     Verify(Verify),
+}
+
+impl Command {
+    /// Whether it may be the first one on a new log.
+    pub(crate) fn makes_a_log(&self) -> bool {
+        match self {
+            Self::Append(append) => append.create,
+            Self::Topics(topics) => matches!(topics.command, TopicsCommand::Create { .. }),
+            _ => false,
+        }
+    }
 }
 
 /// Append lines of a file or of standard input as records
@@ -289,8 +300,8 @@ pub(crate) struct Lag {
     #[arg(value_parser = group_name)]
     pub(crate) group: Option<Group>,
     /// A cursor, instead of a group
-    #[arg(long)]
-    pub(crate) cursor: Option<String>,
+    #[arg(long, value_parser = cursor)]
+    pub(crate) cursor: Option<Cursor>,
     /// As one line of JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,6 +1,6 @@
 //! Where a reading starts and stops, as it is written on the command line.
 
-use annals::{Start, Timestamp, Until, address::parse_duration};
+use annals::{Cursor, Start, Timestamp, Until, address::parse_duration};
 
 /// What `--from` takes.
 pub(crate) const FROM: &str = "beginning|earliest|latest|after:CURSOR|since:TIME";
@@ -27,6 +27,10 @@ pub(crate) fn until(text: &str) -> Result<Until, String> {
         _ if text == "end" => Ok(Until::End),
         _ => Err(format!("write {UNTIL}")),
     }
+}
+
+pub(crate) fn cursor(text: &str) -> Result<Cursor, String> {
+    parsed(text)
 }
 
 fn parsed<T: std::str::FromStr<Err = annals::Error>>(text: &str) -> Result<T, String> {

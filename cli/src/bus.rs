@@ -24,6 +24,31 @@ pub(crate) async fn connect(url: &str) -> Result<Bus, Failure> {
     Ok(bus)
 }
 
+/// Whether there is a log: a directory that is not there holds no topics, and nobody meant an
+/// empty log by it.
+#[cfg(feature = "embedded")]
+pub(crate) fn is_there(url: &str) -> Result<(), Failure> {
+    use annals_embedded::{Config, Place};
+
+    let address: annals::Address = url.parse()?;
+    if address.scheme() != "file" {
+        return Ok(());
+    }
+    match Config::of(&address)?.place {
+        Place::Directory(dir) if !dir.exists() => Err(Failure::new(
+            Code::NotFound,
+            format!("there is no log in {}", dir.display()),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The services say it themselves.
+#[cfg(not(feature = "embedded"))]
+pub(crate) fn is_there(_: &str) -> Result<(), Failure> {
+    Ok(())
+}
+
 /// Opens a topic that is to be there.
 pub(crate) async fn open(bus: &Bus, topic: &str) -> Result<Topic, Failure> {
     bus.topic(topic)

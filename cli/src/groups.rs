@@ -1,12 +1,12 @@
 //! `annals groups`.
 
 use annals::driver::GroupStatus;
-use annals::{Bus, Lag, TopicName};
+use annals::{Bus, ErrorKind, Lag, TopicName};
 use serde_json::json;
 
 use crate::arguments::{Groups, GroupsCommand};
 use crate::bus::open;
-use crate::exit::{Failure, tell};
+use crate::exit::{Failure, tell, text_of};
 use crate::lag::{age, records};
 use crate::stop::Stop;
 use crate::table::{columns, print, print_json};
@@ -38,7 +38,14 @@ async fn list(bus: &Bus, topic: &TopicName, json: bool, stop: &Stop) -> Result<(
     let mut groups: Vec<(GroupStatus, Lag)> = Vec::new();
     let opened = open(bus, topic.as_str()).await?;
     for group in bus.admin()?.groups(topic).await? {
-        let lag = opened.group_lag(&group.group).await?;
+        let lag = match opened.group_lag(&group.group).await {
+            // The others have theirs.
+            Err(e) if e.kind() == ErrorKind::Config => {
+                tell(format!("group \"{}\": {}", group.group, text_of(&e)));
+                Lag::default()
+            }
+            lag => lag?,
+        };
         groups.push((group, lag));
     }
     let committed = |group: &GroupStatus| group.committed.as_ref().map(ToString::to_string);

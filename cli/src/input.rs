@@ -185,7 +185,7 @@ impl<R: Read> Lines<R> {
         if line.pop_if(|last| *last == b'\n').is_none() && read as u64 == LONGEST {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                format!("the next line has more than {LONGEST} bytes"),
+                format!("the next line has more than {LONGEST} bytes; shorten it or take it out"),
             ));
         }
         self.number += 1;

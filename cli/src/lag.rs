@@ -1,6 +1,6 @@
 //! `annals lag`.
 
-use annals::{Bus, Cursor};
+use annals::Bus;
 use serde_json::json;
 
 use crate::arguments;
@@ -13,7 +13,7 @@ pub(crate) async fn run(bus: &Bus, arguments: &arguments::Lag, stop: &Stop) -> R
     let topic = &arguments.topic;
     let lags = match (&arguments.group, &arguments.cursor) {
         (Some(group), _) => admin.group_lag(topic, group).await?,
-        (None, Some(cursor)) => admin.lag(topic, &cursor.parse::<Cursor>()?).await?,
+        (None, Some(cursor)) => admin.lag(topic, cursor).await?,
         (None, None) => return Err(Failure::usage("name a group, or give --cursor")),
     };
     if arguments.json {

@@ -51,6 +51,9 @@ async fn run(Arguments { url, command, .. }: Arguments) -> Result<(), Failure> {
         return verify::run(url, arguments, &stop).await;
     }
     let bus = stop.or(bus::connect(url)).await?;
+    if !command.makes_a_log() {
+        bus::is_there(url)?;
+    }
     let done = match &command {
         Command::Append(arguments) => append::run(&bus, arguments, &stop).await,
         Command::Read(arguments) => read::read(&bus, arguments, &stop).await,

@@ -140,6 +140,10 @@ struct Line {
 
 /// Reads a record; the error is one lower-case line that shows nothing of the payload.
 pub(crate) fn read(line: &[u8]) -> Result<Record, String> {
+    // A list of fields in order would pass for a record too.
+    if line.trim_ascii_start().first().is_some_and(|b| *b != b'{') {
+        return Err("it is no object".to_owned());
+    }
     let line: Line = serde_json::from_slice(line).map_err(|e| explain(&e))?;
     let mut record = Record::new(line.value.map_or(Value::NULL, |value| value.0.into()));
     if let Some(key) = line.key {
@@ -292,6 +296,11 @@ mod tests {
             ),
             (r#"{"value":"a"} x"#, "trailing characters"),
             (r#"{"value":"#, "EOF while parsing a value"),
+            (
+                r#"[null,null,null,"key","secret",[],"value"]"#,
+                "it is no object",
+            ),
+            (r#" "secret""#, "it is no object"),
             ("", "EOF while parsing a value"),
         ] {
             let error = read(line.as_bytes()).unwrap_err();

@@ -16,8 +16,9 @@ pub(crate) async fn run(_: &str, _: &Verify, _: &Stop) -> Result<(), Failure> {
 #[cfg(feature = "embedded")]
 pub(crate) async fn run(url: &str, arguments: &Verify, stop: &Stop) -> Result<(), Failure> {
     use annals::driver::{Admin as _, Backend as _};
-    use annals_embedded::{Builder, Config, Place};
+    use annals_embedded::{Builder, Config};
 
+    use crate::bus::is_there;
     use crate::exit::{Code, code_of, tell, text_of};
     use crate::table::{columns, print};
 
@@ -27,16 +28,8 @@ pub(crate) async fn run(url: &str, arguments: &Verify, stop: &Stop) -> Result<()
             "verify reads the files of an embedded log; give --url file:PATH",
         ));
     }
-    let config = Config::of(&address)?;
-    if let Place::Directory(dir) = &config.place
-        && !dir.exists()
-    {
-        return Err(Failure::new(
-            Code::NotFound,
-            format!("there is no log in {}", dir.display()),
-        ));
-    }
-    let log = Builder::new(config).build()?;
+    is_there(url)?;
+    let log = Builder::new(Config::of(&address)?).build()?;
     let topics = if arguments.topics.is_empty() {
         log.topics().await?
     } else {

@@ -13,6 +13,17 @@ fn json(text: &str) -> serde_json::Value {
 #[test]
 fn topics_come_and_go() {
     let log = Log::new();
+    for wrong in [
+        &["topics", "list"][..],
+        &["topics", "delete", "b"],
+        &["read", "b"],
+        &["lag", "b", "g"],
+        &["append", "b"],
+        &["verify"],
+    ] {
+        log.run(wrong).fails(3, &["there is no log in", "/log"]);
+    }
+    std::fs::create_dir(log.path().join("log")).unwrap();
     let none = log.run(&["topics", "list"]).ok();
     assert_eq!(
         (none.text(), none.err.as_str()),
@@ -104,6 +115,40 @@ fn groups_come_and_go_and_their_lag_is_told() {
     log.run(&["groups", "delete", "t", "all"]).ok();
     log.run(&["groups", "delete", "t", "all"])
         .fails(3, &["all"]);
+}
+
+#[test]
+fn a_group_behind_the_end_of_a_restored_log_is_told_and_hides_no_other() {
+    let log = Log::new();
+    log.fill("t", 2);
+    log.run(&["groups", "create", "t", "a"]).ok();
+    let copy = |from: &str, to: &str| {
+        let (from, to) = (log.path().join(from), log.path().join(to));
+        let copied = std::process::Command::new("cp")
+            .arg("-rT")
+            .args([from, to])
+            .status();
+        assert!(copied.unwrap().success());
+    };
+    copy("log", "older");
+    log.run_with(&["append", "t", "--format", "lines"], b"3")
+        .ok();
+    log.run(&["groups", "create", "t", "b", "--from", "latest"])
+        .ok();
+    copy("log/t/groups", "older/t/groups");
+    let url = format!("file:{}/older", log.path().display());
+    let on = |arguments: &[&str]| log.run(&[arguments, &["--url", &url]].concat());
+    let listed = on(&["groups", "list", "t"]).ok();
+    assert!(listed.err.contains("group \"b\": "), "{listed:?}");
+    assert!(listed.err.contains("behind the end"), "{listed:?}");
+    let behind: Vec<_> = listed
+        .text()
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().take(2).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(behind, [["a", "2"], ["b", "-"]]);
+    on(&["lag", "t", "b"]).fails(2, &["behind the end"]);
 }
 
 #[test]
@@ -202,6 +247,7 @@ fn wrong_calls_say_what_would_do_and_show_no_password() {
     assert!(!help.text().contains("file:/") && help.text().contains("Exit codes"));
     for wrong in [
         &["read", "t", "--from", "yesterday"][..],
+        &["lag", "t", "--cursor", "xx"],
         &["topics", "create", "a/b"],
         &["append", "t", "--header", "x"],
     ] {

@@ -158,7 +158,11 @@ fn a_record_over_the_limit_is_named_and_those_before_it_are_there() {
     let failed = log.run_with(&["append", "t", "--create", "--format", "lines"], &input);
     failed.fails(
         1,
-        &["bytes, over limits.record_bytes of 33554432", "line 3"],
+        &[
+            "bytes, over limits.record_bytes of 33554432",
+            "line 3",
+            "shorten",
+        ],
     );
     let there = log.values("t").lines().count();
     // Lines may share a batch, and a batch that cannot be stored whole is refused whole; which
