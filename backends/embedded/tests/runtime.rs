@@ -1,10 +1,6 @@
 //! Calls outside a tokio runtime.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests fail their test"
-)]
+#![expect(clippy::panic, reason = "helpers of tests fail their test")]
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
