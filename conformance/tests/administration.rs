@@ -5,7 +5,7 @@
 mod reading;
 
 use annals_conformance::models::{log, queue, sharded};
-use annals_core::{Bus, Error, ErrorKind, Group, Lag, Operation, Record, Start, TopicSpec};
+use annals_core::{Bus, Error, ErrorKind, Group, Lag, Operation, Record, TopicSpec};
 
 use reading::{clock, name};
 
@@ -46,10 +46,7 @@ async fn what_fails_says_where() {
             admin.describe(&name()).await.unwrap_err(),
             admin.delete(&name()).await.unwrap_err(),
             admin.groups(&name()).await.unwrap_err(),
-            admin
-                .create_group(&name(), &group, Some(Start::Beginning))
-                .await
-                .unwrap_err(),
+            admin.create_group(&name(), &group, None).await.unwrap_err(),
             admin.delete_group(&name(), &group).await.unwrap_err(),
             admin.group_lag(&name(), &group).await.unwrap_err(),
         ];

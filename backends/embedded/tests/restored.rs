@@ -1,10 +1,6 @@
 //! A log that was put back from an older copy, and cursors that are newer than it.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests fail their test"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail their test")]
 
 use std::path::Path;
 use std::time::Duration;
