@@ -313,3 +313,56 @@ fn handles_can_be_shared_and_sent() {
     check::<OpenReplay>();
     check::<RecordStream>();
 }
+
+#[tokio::test(start_paused = true)]
+async fn more_that_has_gone_since_a_gap_was_told_is_told_too() {
+    let script = Script::new(Partitions::One);
+    let gap = |to| {
+        Act::Say(Fetched::Gap {
+            partition: PartitionId::ONLY,
+            from: Frontier::Start,
+            to: Some(at(0, to)),
+        })
+    };
+    let acts = [gap(10), gap(10), gap(20), gap(15), Act::Say(Fetched::End)];
+    script.play(None, acts);
+    let mut replay = script.topic().await.replay(Start::Beginning).await.unwrap();
+    for to in [10, 20] {
+        let error = replay.next().await.unwrap_err();
+        assert_eq!(error.gap().unwrap().to, Some(at(0, to)));
+    }
+    assert!(replay.next().await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scan_for_a_key_moves_the_cursor_in_every_partition_that_an_answer_had() {
+    let script = Script::new(Partitions::Fixed(2));
+    let records = vec![record(0, 5), record(1, 7)];
+    let acts = [Act::Said(records, Fetched::Records), Act::Say(Fetched::End)];
+    script.play(None, acts);
+    let topic = script.topic().await;
+    let mut replay = topic
+        .replay(Start::Beginning)
+        .scan_key("nobody")
+        .await
+        .unwrap();
+    assert!(replay.next().await.unwrap().is_none());
+    for (partition, number) in [(0, 5), (1, 7)] {
+        let reached = replay.cursor().covers(&at(partition, number));
+        assert_eq!(reached, Some(true), "partition {partition}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_panics_is_an_error_and_never_an_end() {
+    let script = Script::new(Partitions::One);
+    script.play(None, [Act::Records(0, 1..=2), Act::Panic]);
+    let mut replay = script.topic().await.replay(Start::Beginning).await.unwrap();
+    for expected in [1, 2] {
+        assert_eq!(number(&replay.next().await.unwrap().unwrap()), expected);
+    }
+    for _ in 0..2 {
+        let error = replay.next().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal);
+    }
+}

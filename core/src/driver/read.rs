@@ -107,7 +107,9 @@ pub enum Fetched {
         /// To here.
         to: Frontier,
     },
-    /// Records are gone. The reading goes on behind them by itself.
+    /// Records are gone. The reading goes on behind them by itself. It moves no cursor: whoever
+    /// goes on from one before the next record is told again, unless an `Advanced` to a place behind
+    /// what is gone follows.
     Gap {
         /// In this partition.
         partition: PartitionId,

@@ -1,5 +1,6 @@
 //! One reader among those of a replay, and one turn of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -26,8 +27,8 @@ pub(super) struct Lane {
     pub(super) room: Room,
     /// What the last turn brought.
     pub(super) records: Vec<Recorded>,
-    /// The last of them, also where it is not of the key that is looked for.
-    pub(super) passed: Option<Position>,
+    /// The last of each partition, where a key is looked for: it may be of another one.
+    pub(super) passed: BTreeMap<PartitionId, Position>,
     /// And what it said after that.
     pub(super) said: Result<Fetched>,
     /// Turns in a row that failed.
@@ -43,7 +44,7 @@ impl Lane {
             pinned: None,
             room: Room::NONE,
             records: Vec::new(),
-            passed: None,
+            passed: BTreeMap::new(),
             said: Ok(Fetched::Records),
             failures: 0,
         }

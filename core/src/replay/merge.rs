@@ -2,19 +2,21 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
+use futures_util::FutureExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
 use crate::cursor::{Cursor, Frontier};
 use crate::driver::{Fetched, Partition, ReadRange, Room, Stop};
-use crate::error::{Error, Operation, Result};
+use crate::error::{Effect, Error, ErrorKind, Operation, Result, Retry};
 use crate::pending::BoxFuture;
-use crate::position::PartitionId;
+use crate::position::{PartitionId, Position};
 use crate::recorded::Recorded;
 use crate::signal::Gap;
 use crate::topic::Topic;
@@ -48,6 +50,8 @@ pub(super) enum Next {
 pub(super) enum Turn {
     Lane(Box<Lane>),
     Listed(Listed),
+    /// A backend's reader panicked.
+    Panicked(Option<PartitionId>),
 }
 
 /// The readers of one replay and what they brought.
@@ -85,7 +89,7 @@ pub(super) struct Merge {
     caught_up: bool,
     /// The last gap told of each partition, so that a reader that was opened again does not tell
     /// it again.
-    last_gaps: BTreeMap<PartitionId, Frontier>,
+    last_gaps: BTreeMap<PartitionId, (Frontier, Option<Position>)>,
     over: Option<Result<()>>,
 }
 
@@ -138,6 +142,12 @@ impl Merge {
         for lane in lanes {
             self.launch(Box::new(lane), None);
         }
+    }
+
+    /// Whether a record is here already.
+    #[inline]
+    pub(super) fn has_record(&self) -> bool {
+        !self.front.is_empty()
     }
 
     /// The next record that is here already.
@@ -197,6 +207,7 @@ impl Merge {
             match ready!(std::pin::Pin::new(turns).poll_next(cx)) {
                 Some(Turn::Lane(lane)) => self.listen(lane),
                 Some(Turn::Listed(listed)) => self.listed(listed),
+                Some(Turn::Panicked(partition)) => self.fail(partition, panicked()),
                 None => self.finish(),
             }
         }
@@ -210,8 +221,10 @@ impl Merge {
         if let Some(pinned) = lane.pinned.take() {
             self.pin(&lane, pinned);
         }
-        lane.passed = lane.records.last().and_then(Recorded::position);
         if let Some(key) = &self.range.key {
+            for position in lane.records.iter().filter_map(Recorded::position) {
+                lane.passed.insert(position.partition(), position);
+            }
             lane.records
                 .retain(|r| r.key().is_some_and(|k| *k == **key));
         }
@@ -235,10 +248,12 @@ impl Merge {
     /// What a lane said after its records, which have been handed out by now.
     fn hear(&mut self, mut lane: Box<Lane>) {
         lane.records = Vec::from(std::mem::take(&mut self.front));
-        if let Some(passed) = lane.passed.take()
-            && self.track.passed(passed)
-        {
-            // The last records were of other keys.
+        let mut moved = false;
+        for (_, passed) in std::mem::take(&mut lane.passed) {
+            moved |= self.track.passed(passed);
+        }
+        if moved {
+            // The last records of a partition were of other keys.
             self.told.push_back(Next::Advanced);
         }
         let said = std::mem::replace(&mut lane.said, Ok(Fetched::Records));
@@ -284,7 +299,14 @@ impl Merge {
     }
 
     pub(super) fn tell_gap(&mut self, gap: Gap) {
-        if self.last_gaps.insert(gap.partition, gap.from) != Some(gap.from) {
+        // More may have gone since it was told.
+        let told = self.last_gaps.get(&gap.partition);
+        let is_told = told.is_some_and(|(from, to)| {
+            *from == gap.from
+                && (gap.to == *to || gap.to.is_some_and(|new| to.is_some_and(|to| new <= to)))
+        });
+        if !is_told {
+            self.last_gaps.insert(gap.partition, (gap.from, gap.to));
             self.told.push_back(Next::Gap(gap));
         }
     }
@@ -351,8 +373,13 @@ impl Merge {
             records: ROOM_RECORDS,
             bytes,
         };
+        let partition = lane.partition;
         let turn = turn(self.topic.clone(), lane, pause, self.stop.subscribe());
-        self.push(Box::pin(async move { Turn::Lane(turn.await) }));
+        // A reader that panics takes its lane with it: an error, where it would look like an end.
+        let turn = AssertUnwindSafe(turn).catch_unwind();
+        self.push(Box::pin(async move {
+            turn.await.map_or(Turn::Panicked(partition), Turn::Lane)
+        }));
     }
 
     pub(super) fn push(&mut self, turn: BoxFuture<Turn>) {
@@ -379,7 +406,7 @@ impl Merge {
             ends.push(Box::pin(async move {
                 let reader = match turn.await {
                     Turn::Lane(lane) => lane.reader,
-                    Turn::Listed(_) => None,
+                    Turn::Listed(_) | Turn::Panicked(_) => None,
                 };
                 match reader {
                     Some(reader) => reader.close(grace).await,
@@ -401,6 +428,15 @@ impl Merge {
         let result = clock.timeout(grace, all).await.unwrap_or(Ok(()));
         result.map_err(|e| self.topic.place(e, Operation::Close))
     }
+}
+
+fn panicked() -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        Effect::None,
+        Retry::Never,
+        "the backend's reader panicked; what follows is not read, replay again from the cursor",
+    )
 }
 
 impl fmt::Debug for Merge {

@@ -26,6 +26,7 @@ pub(crate) enum Act {
     Said(Vec<Recorded>, Fetched),
     Say(Fetched),
     Fail(Error),
+    Panic,
     /// Says nothing ever again.
     Hang,
     /// Waits this long.
@@ -254,6 +255,7 @@ impl Reader for Playing {
                     self.acts.pop_front();
                     return Err(error);
                 }
+                Some(Act::Panic) => panic!("as scripted"),
                 Some(Act::Sleep(time)) => tokio::time::sleep(time).await,
                 Some(Act::Hang) | None => std::future::pending().await,
             }
