@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::admin::Placed;
 use crate::clock::Clock;
 use crate::driver::{Admin, Backend};
-use crate::error::{Error, Operation, Result};
+use crate::error::{Effect, Error, ErrorKind, Operation, Result, Retry};
 use crate::layer::Layer;
 use crate::name::TopicName;
 use crate::topic::OpenTopic;
@@ -101,14 +101,24 @@ impl Bus {
     /// not the backend's yet.
     ///
     /// # Errors
-    /// `Timeout` when it did not end within `grace`.
+    /// `Timeout` when it did not end within `grace`, by this bus's clock and whatever the backend
+    /// does.
     ///
     /// # Cancel safety
     /// Dropping it leaves the connection closing; call it again to wait.
     pub async fn close(self, grace: Duration) -> Result<()> {
-        self.backend
-            .close(grace)
-            .await
+        let closed = self.clock.timeout(grace, self.backend.close(grace)).await;
+        closed
+            .unwrap_or_else(|| Err(late()))
             .map_err(|e| e.during(Operation::Close).by(self.backend.scheme()))
     }
+}
+
+fn late() -> Error {
+    Error::new(
+        ErrorKind::Timeout,
+        Effect::Unknown,
+        Retry::Backoff,
+        "the backend did not close within the grace; close it again to wait longer",
+    )
 }

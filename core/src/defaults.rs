@@ -12,7 +12,7 @@
 //! | [`LINGER`] | 2 ms | how long an appender waits for company for a record |
 //! | [`BATCH_RECORDS`], [`BATCH_BYTES`] | 1,000, 1 MiB | when an appender waits no longer |
 //! | [`APPENDER_BYTES`] | 16 MiB | what an appender may hold unconfirmed |
-//! | [`RETRY_FOR`] | 30 s | for how long a failing append, or the opening of a replay, is tried again |
+//! | [`RETRY_FOR`] | 30 s | for how long a failing append, or the opening of a replay, is tried again, and what is waited for one answer to a commit |
 //! | [`RETRY_FIRST`], [`RETRY_MOST`] | 50 ms, 5 s | the first pause between attempts, doubled up to the second, with jitter |
 //! | [`CONCURRENCY`] | 1 | handlers of one `run` at a time |
 //!
@@ -52,7 +52,8 @@ pub const BATCH_RECORDS: usize = 1_000;
 pub const BATCH_BYTES: usize = 1 << 20;
 /// Bytes that an appender may hold unconfirmed.
 pub const APPENDER_BYTES: usize = 16 << 20;
-/// For how long a failing append is tried again.
+/// For how long a failing append, or a call that only opens, is tried again, and for how long one
+/// answer to a commit is waited for.
 pub const RETRY_FOR: Duration = Duration::from_secs(30);
 /// The first pause between attempts.
 pub const RETRY_FIRST: Duration = Duration::from_millis(50);

@@ -104,7 +104,13 @@ impl Delivery {
     /// record this waits for the earlier records of its partition too.
     ///
     /// # Errors
-    /// `Expired` or `Fenced` when the delivery was no longer ours: it comes again, elsewhere.
+    /// `Expired` or `Fenced` when the delivery was no longer ours: it comes again, elsewhere; with
+    /// [`Effect::Unknown`](crate::Effect::Unknown) when its partition went while it was being
+    /// committed, which may hold. What keeps the commit from being stored, after
+    /// [`RETRY_FOR`](crate::defaults::RETRY_FOR) or at once where it cannot heal by itself, also
+    /// with an unknown effect: it is still being tried, and
+    /// [`flush`](crate::Subscription::flush) waits for it. `Closed` when the subscription closed
+    /// first, `Internal` when the backend panicked.
     ///
     /// # Cancel safety
     /// From the first poll on it is settled; dropping it then only stops waiting.

@@ -23,6 +23,7 @@ use crate::signal::{Gap, Signal};
 
 use merge::{Merge, Next};
 
+pub(crate) use heal::retry;
 pub use open::OpenReplay;
 pub use records::Records;
 pub use stream::RecordStream;

@@ -87,7 +87,9 @@ impl Subscription {
     /// reading goes on behind them; `Expired` and `Fenced`, something was settled too late and
     /// comes again elsewhere; and whatever kept a commit or a dead letter from being stored, which
     /// is still being tried. What can heal within
-    /// [`RETRY_FOR`](crate::defaults::RETRY_FOR) is retried inside. Any other error is final, and
+    /// [`RETRY_FOR`](crate::defaults::RETRY_FOR) is retried inside; a commit that is not answered for
+    /// so long is a `Timeout` and tried again. Any other error is final (`Internal`: the backend
+    /// panicked, or gave records that cannot be settled), and
     /// every later call gives it again.
     ///
     /// # Cancel safety

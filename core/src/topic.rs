@@ -12,6 +12,7 @@ use crate::driver::{Lag, TopicSpec};
 use crate::error::{Effect, Error, ErrorKind, Operation, Result, Retry};
 use crate::name::{Group, TopicName};
 use crate::pending::Pending;
+use crate::replay::retry;
 use crate::start::Start;
 
 /// A named, durable, append-only sequence of records. Cheap to clone.
@@ -57,6 +58,7 @@ impl Topic {
     }
 
     /// The place behind the last record now: at or after everything acknowledged before the call.
+    /// What can heal is tried again for [`RETRY_FOR`](crate::defaults::RETRY_FOR).
     ///
     /// # Errors
     /// `Unsupported` where the capability `tail` is not `Exact` or `Observed`.
@@ -74,7 +76,9 @@ impl Topic {
             ));
             return Err(self.place(error, Operation::Read));
         }
-        let end = self.bus().backend.locate(self.name(), &Start::Latest).await;
+        let backend = &self.bus().backend;
+        let locate = || backend.locate(self.name(), &Start::Latest);
+        let end = retry(self.bus().clock(), locate).await;
         end.map_err(|e| self.place(e, Operation::Read))
     }
 
@@ -123,7 +127,8 @@ impl fmt::Debug for Topic {
 
 /// Opens a topic: `bus.topic("orders").create_if_missing().await?`.
 ///
-/// Nothing happens before the first poll.
+/// Nothing happens before the first poll. Asking what it offers is tried again for
+/// [`RETRY_FOR`](crate::defaults::RETRY_FOR) where that can heal; creating is not.
 ///
 /// # Errors
 /// `Config` for a bad name; `NotFound` when there is no such topic and none was to be created;
@@ -237,21 +242,19 @@ impl Opening {
                 missing = spec.groups;
             }
         }
-        let capabilities =
-            self.bus
-                .backend
-                .capabilities(name)
-                .await
-                .map_err(|e| match e.kind() {
-                    ErrorKind::NotFound => Error::new(
-                        ErrorKind::NotFound,
-                        Effect::None,
-                        Retry::Never,
-                        "there is no such topic; create it, or open it with create_if_missing()",
-                    )
-                    .with_source(e),
-                    _ => e,
-                })?;
+        let ask = || self.bus.backend.capabilities(name);
+        let capabilities = retry(&self.bus.clock, ask)
+            .await
+            .map_err(|e| match e.kind() {
+                ErrorKind::NotFound => Error::new(
+                    ErrorKind::NotFound,
+                    Effect::None,
+                    Retry::Never,
+                    "there is no such topic; create it, or open it with create_if_missing()",
+                )
+                .with_source(e),
+                _ => e,
+            })?;
         let unmet = capabilities.missing(&self.needs);
         if !unmet.is_empty() {
             let list: Vec<String> = unmet

@@ -64,7 +64,10 @@ pub enum Arrived {
     Deliveries,
     /// Nothing is left for now. Who cannot tell need not: nothing waits for it.
     CaughtUp,
-    /// A partition is this member's from here on.
+    /// A partition is this member's from here on. Nothing of it is held back
+    /// ([`Source::hold`]), whatever was in an earlier stay. Before its first delivery: one of a
+    /// stay that was never assigned ends the membership with an error, and so does one that does
+    /// not lie behind the one before it in its stay.
     Assigned {
         /// The stay.
         tenancy: Tenancy,
@@ -73,8 +76,9 @@ pub enum Arrived {
         /// How often the record there has been handed out already.
         attempts: u32,
     },
-    /// The partition goes to somebody else: finish what is in flight within `grace`, commit, then
-    /// [`Commits::release`].
+    /// The partition goes to somebody else: finish what is in flight within `grace`, or within the
+    /// member's own where that is less, commit, then [`Commits::release`]. Said while the member
+    /// leaves too.
     Revoking {
         /// The stay that ends.
         tenancy: Tenancy,
@@ -93,7 +97,7 @@ pub enum Arrived {
         /// To here.
         to: Frontier,
     },
-    /// Records are gone.
+    /// Records are gone. It moves no mark, unless an `Advanced` follows.
     Gap {
         /// The stay.
         tenancy: Tenancy,
@@ -223,7 +227,8 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     /// Cancel safe: a delivery that was taken off the wire is pushed by the next call.
     async fn fetch(&mut self, room: Room, out: &mut Vec<Delivered>) -> Result<Arrived>;
 
-    /// Stops (`true`) and resumes handing out one partition's records. Never called where each
+    /// Stops (`true`) and resumes handing out one partition's records: also of one that is being
+    /// revoked, and it is resumed when its stay has ended. Never called where each
     /// delivery is settled by itself.
     fn hold(&mut self, partition: PartitionId, held: bool);
 
@@ -240,10 +245,16 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
 #[async_trait]
 pub trait Commits: fmt::Debug + Send + Sync + 'static {
     /// Stores marks, each for itself; results in the same order. A mark of an ended stay is
-    /// `Fenced` or `Expired` and has no effect; one that goes back has none either.
+    /// `Fenced` or `Expired` and has no effect; one that goes back has none either. Any frontier
+    /// may come: the one that the stay was assigned with, where only the attempts are new, what
+    /// [`Arrived::Advanced`] said, and `Ended`. Core waits
+    /// [`RETRY_FOR`](crate::defaults::RETRY_FOR) at most, and no longer than a revocation allows.
     async fn commit(&self, marks: &[Mark]) -> Result<Vec<Result<()>>>;
 
-    /// Answers a revocation: this stay ends now. Called after outstanding commits have returned.
+    /// Answers a revocation: this stay ends now. Called after outstanding commits have returned or
+    /// were given up, at the latest when nine tenths of the grace are over. `Err`: the service may
+    /// not know it yet; one that can be retried is tried again until the grace is over, then the
+    /// stay has ended here in any case, and that is told.
     async fn release(&self, tenancy: Tenancy) -> Result<()>;
 }
 

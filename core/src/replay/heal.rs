@@ -31,8 +31,8 @@ pub(super) fn pause(clock: &Clock, error: &Error, failures: u32) -> Duration {
     }
 }
 
-/// Makes a call of the open again while it fails retryably, for [`RETRY_FOR`].
-pub(super) async fn retry<T, F>(clock: &Clock, mut call: impl FnMut() -> F) -> Result<T>
+/// Makes a call that only opens or asks again while it fails retryably, for [`RETRY_FOR`].
+pub(crate) async fn retry<T, F>(clock: &Clock, mut call: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
@@ -49,7 +49,7 @@ where
         if clock.elapsed().saturating_sub(started) + wait > RETRY_FOR {
             return Err(error);
         }
-        tracing::debug!(%error, ?wait, "opening a replay failed; trying again");
+        tracing::debug!(%error, ?wait, "opening failed; trying again");
         clock.sleep(wait).await;
     }
 }

@@ -17,9 +17,6 @@ pub(crate) async fn close(session: Arc<Session>, tasks: Tasks, grace: Duration) 
     let share = grace / 5;
     session.begin_close();
     let mut receive = tasks.receive;
-    let source = clock
-        .timeout(left().saturating_sub(share), &mut receive)
-        .await;
     give_back(&session, false);
     let _ = clock
         .timeout(left().saturating_sub(share), idle(&session))
@@ -35,10 +32,13 @@ pub(crate) async fn close(session: Arc<Session>, tasks: Tasks, grace: Duration) 
     if flushed.is_none() {
         failed.get_or_insert_with(|| late(&session));
     }
+    session.ledger().leaving = true;
+    session.room.notify_one();
+    let source = clock.timeout(left(), &mut receive).await;
+    receive.abort();
     for task in &tasks.others {
         task.abort();
     }
-    receive.abort();
     let mut result = end(&session);
     session.news.ring();
     if let Some(Ok(source)) = source {

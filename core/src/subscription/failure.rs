@@ -28,16 +28,72 @@ pub(crate) fn late() -> Error {
     )
 }
 
-pub(crate) fn expired(partition: PartitionId) -> Error {
+/// The partition is gone; `doubted`: with a commit under way that may hold.
+pub(crate) fn expired(partition: PartitionId, doubted: bool) -> Error {
+    let (effect, rest) = if doubted {
+        (
+            Effect::Unknown,
+            "while it was being committed; those records may be settled, or come again there",
+        )
+    } else {
+        (
+            Effect::None,
+            "before what was settled here had been committed; those records come again there",
+        )
+    };
+    let message = format!("partition {partition} went to another member {rest}");
+    Error::new(ErrorKind::Expired, effect, Retry::Never, message).in_partition(partition)
+}
+
+/// For who waits for a commit that fails and goes on being tried.
+pub(crate) fn still_tried(error: &Error) -> Error {
     Error::new(
-        ErrorKind::Expired,
-        Effect::None,
+        error.kind(),
+        Effect::Unknown,
         Retry::Never,
         format!(
-            "partition {partition} went to another member before what was settled here had been committed; those records come again there"
+            "it is settled here and not committed yet, which is still being tried; flush to wait for it: {}",
+            error.message()
+        ),
+    )
+    .with_source(error.clone())
+}
+
+/// What the service did not answer in time.
+pub(crate) fn silent(what: &str) -> Error {
+    Error::new(
+        ErrorKind::Timeout,
+        Effect::Unknown,
+        Retry::Backoff,
+        format!("the service did not answer a {what} in time; it is tried again"),
+    )
+}
+
+pub(crate) fn unassigned(partition: PartitionId) -> Error {
+    internal(
+        Retry::Never,
+        &format!(
+            "the backend gave records of partition {partition} without assigning it first; they cannot be settled"
         ),
     )
     .in_partition(partition)
+}
+
+pub(crate) fn backwards(partition: PartitionId) -> Error {
+    internal(
+        Retry::Never,
+        &format!(
+            "the backend gave a record of partition {partition} that does not lie behind the one before it; nothing more of it can be settled"
+        ),
+    )
+    .in_partition(partition)
+}
+
+pub(crate) fn panicked() -> Error {
+    internal(
+        Retry::Never,
+        "a task of the subscription panicked, most likely in the backend; subscribe again",
+    )
 }
 
 pub(crate) fn closed() -> Error {

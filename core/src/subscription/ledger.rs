@@ -52,6 +52,8 @@ pub(crate) struct Rules {
     /// Attempts are committed before the first records of a stay are handed out.
     pub(crate) careful: bool,
     pub(crate) commit_interval: Duration,
+    /// For how long a revocation waits at most.
+    pub(crate) grace: Duration,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,6 +95,10 @@ pub(crate) struct Ledger {
     later: BTreeSet<(Duration, u64)>,
     rejected: BTreeSet<(Duration, u64)>,
     stays: BTreeMap<PartitionId, Stay>,
+    /// The last stay that each partition had here.
+    epochs: BTreeMap<PartitionId, u64>,
+    /// Partitions that the source was told to hold back.
+    held: BTreeSet<PartitionId>,
     /// What a service that settles each is still to be told.
     pub(crate) outbox: Outbox,
     bytes: usize,
@@ -107,6 +113,8 @@ pub(crate) struct Ledger {
     pub(crate) starved: bool,
     /// No new deliveries.
     pub(crate) closing: bool,
+    /// The source is to be given back: nothing is waited for any more.
+    pub(crate) leaving: bool,
     /// Nothing can be settled any more.
     pub(crate) ended: bool,
     /// The end of it: nothing arrives any more.
@@ -125,6 +133,8 @@ impl Ledger {
             later: BTreeSet::new(),
             rejected: BTreeSet::new(),
             stays: BTreeMap::new(),
+            epochs: BTreeMap::new(),
+            held: BTreeSet::new(),
             outbox: Outbox::default(),
             bytes: 0,
             handed: Room::NONE,
@@ -134,6 +144,7 @@ impl Ledger {
             wanted: 0,
             starved: false,
             closing: false,
+            leaving: false,
             ended: false,
             failed: None,
         }
@@ -182,9 +193,22 @@ impl Ledger {
                     self.lost(tenancy);
                     return;
                 };
+                let last = self.epochs.get(&tenancy.partition);
+                if last.is_none_or(|last| *last < tenancy.epoch) {
+                    let error = failure::unassigned(tenancy.partition);
+                    self.failed.get_or_insert(error);
+                    return;
+                }
                 let Some(stay) = self.stay(tenancy).filter(|stay| stay.revoking.is_none()) else {
                     return;
                 };
+                if !stay.follows(position) {
+                    // A mark would go back, or pass what was never handed out.
+                    let error = failure::backwards(tenancy.partition);
+                    self.failed.get_or_insert(error);
+                    self.lost(tenancy);
+                    return;
+                }
                 let attempts = stay.arrive(id, Frontier::after(position));
                 (attempts, Arc::clone(&stay.gone))
             }
@@ -287,12 +311,13 @@ impl Ledger {
             entry.gone.set();
         }
         let stays = std::mem::take(&mut self.stays).into_values();
-        let waiters = stays.flat_map(Stay::end);
+        let waiters = stays.flat_map(Stay::end).map(|(_, waiter)| waiter);
         let waiters: Vec<_> = waiters
             .chain(self.outbox.drain().filter_map(|s| s.waiter))
             .collect();
         for waiter in waiters {
-            let _ = waiter.send(Err(failure::closed()));
+            let error = self.failed.clone().unwrap_or_else(failure::closed);
+            let _ = waiter.send(Err(error));
         }
     }
 }

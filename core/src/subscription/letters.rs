@@ -221,5 +221,16 @@ async fn send(topic: &Topic, batch: &Batch) -> Result<()> {
     if matches!(outcomes.as_slice(), [Outcome::Stored(_)]) {
         return Ok(());
     }
+    if outcomes.len() != 1 {
+        return Err(place(Error::new(
+            ErrorKind::Internal,
+            Effect::Unknown,
+            Retry::Backoff,
+            format!(
+                "the backend gave {} outcomes for one dead letter; it is sent again",
+                outcomes.len()
+            ),
+        )));
+    }
     Err(place(AppendError::new(batch.clone(), outcomes).into()))
 }

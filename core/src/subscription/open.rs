@@ -17,13 +17,16 @@ use crate::error::{Effect, Error, ErrorKind, Operation, Result, Retry};
 use crate::group;
 use crate::name::{Group, TopicName};
 use crate::pending::Pending;
+use crate::replay::retry;
 use crate::start::Start;
 use crate::topic::Topic;
 
 /// Joins a group: `topic.subscribe("billing").await?`.
 ///
 /// Nothing happens before the first poll. It returns once the group's start is stored, so that a
-/// new group that is killed before its first commit skips nothing.
+/// new group that is killed before its first commit skips nothing. Where the service has groups of
+/// its own, joining is tried again for [`RETRY_FOR`](crate::defaults::RETRY_FOR) where that can
+/// heal.
 ///
 /// # Errors
 /// `Config` for a bad name or a bound of zero, and for
@@ -282,11 +285,11 @@ impl Opening {
         let topic = self.topic;
         let backend = &topic.bus().backend;
         let news = Arc::new(News::default());
-        let inbound = match backend.leases(topic.name()) {
-            Some(leases) => {
-                group::join(&topic, &group, leases, &options, Arc::clone(&news)).await?
-            }
-            None => backend.subscribe(topic.name(), &group, &options).await?,
+        let inbound = if let Some(leases) = backend.leases(topic.name()) {
+            group::join(&topic, &group, leases, &options, Arc::clone(&news)).await?
+        } else {
+            let join = || backend.subscribe(topic.name(), &group, &options);
+            retry(topic.bus().clock(), join).await?
         };
         tracing::debug!(topic = %topic.name(), group = %group, existed = inbound.existed, "joined");
         let offered = topic.capabilities();
@@ -302,6 +305,7 @@ impl Opening {
                 && self.max_attempts.is_some()
                 && (attempts.is(&Attempts::Handed) || attempts.is(&Attempts::Taken)),
             commit_interval: self.commit_interval,
+            grace: self.grace,
         };
         let ledger = Ledger::new(rules, Arc::clone(&news));
         let session = Arc::new(Session::new(
@@ -314,21 +318,29 @@ impl Opening {
             news,
         ));
         let mut others = vec![
-            tokio::spawn(settle::settle(Arc::clone(&session))).abort_handle(),
-            tokio::spawn(letters::letters(Arc::clone(&session))).abort_handle(),
+            spawn(&session, settle::settle(Arc::clone(&session))).abort_handle(),
+            spawn(&session, letters::letters(Arc::clone(&session))).abort_handle(),
         ];
         if let Settling::Each(settler) = &session.settling {
             let extend = hold.is_some_and(|hold| hold.extend);
             let keep = keep::keep(Arc::clone(&session), Arc::clone(settler), extend);
-            others.push(tokio::spawn(keep).abort_handle());
+            others.push(spawn(&session, keep).abort_handle());
         }
-        let receive = tokio::spawn(receive::receive(Arc::clone(&session), inbound.source));
+        let receive = receive::receive(Arc::clone(&session), inbound.source);
+        let receive = spawn(&session, receive);
         Ok(Subscription {
             session,
             open: Some(Tasks { receive, others }),
             grace: self.grace,
         })
     }
+}
+
+fn spawn<T: Send + 'static>(
+    session: &Arc<Session>,
+    task: impl Future<Output = T> + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
+    tokio::spawn(Arc::clone(session).guarded(task))
 }
 
 /// Whether this process may append dead letters: better known now than when there is one. An

@@ -11,14 +11,15 @@ use crate::driver::{Arrived, Delivered, Room, Settling, Source};
 use crate::error::{Error, Operation};
 use crate::signal::Gap;
 
-/// Fetches as far as there is room, until the subscription closes; gives the source back.
+/// Fetches as far as there is room, and signals alone while the subscription closes, until all is
+/// settled; gives the source back.
 pub(crate) async fn receive(session: Arc<Session>, mut source: Box<dyn Source>) -> Box<dyn Source> {
     let mut out = Vec::new();
     let mut trouble = Trouble::new();
     loop {
         let (room, holds) = {
             let mut ledger = session.ledger();
-            if ledger.closing {
+            if ledger.leaving {
                 return source;
             }
             let room = wanted(&session.settling, &ledger);
@@ -35,6 +36,8 @@ pub(crate) async fn receive(session: Arc<Session>, mut source: Box<dyn Source>) 
         };
         let mut news = !out.is_empty();
         arrive(&session, &mut out);
+        // A source that always has something to say leaves the thread to others now and then.
+        tokio::task::consume_budget().await;
         match fetched {
             None => {}
             Some(Ok(arrived)) => {
@@ -83,6 +86,9 @@ fn arrive(session: &Session, out: &mut Vec<Delivered>) {
     for delivered in out.drain(..) {
         ledger.arrive(delivered, now);
     }
+    if ledger.closing {
+        ledger.give_all_back(false, now);
+    }
 }
 
 fn signal(session: &Session, arrived: &Arrived) {
@@ -96,9 +102,7 @@ fn signal(session: &Session, arrived: &Arrived) {
             attempts,
         } => ledger.assigned(tenancy, from, attempts),
         Arrived::Revoking { tenancy, grace } => {
-            // A part of the grace is for the commit.
-            let until = now.saturating_add(grace.saturating_sub(grace / 5));
-            ledger.revoking(tenancy, until, now);
+            ledger.revoking(tenancy, grace, now);
         }
         Arrived::Lost { tenancy } => ledger.lost(tenancy),
         Arrived::Advanced { tenancy, to } => ledger.advanced(tenancy, to, now),
@@ -131,7 +135,7 @@ fn announce(session: &Session) {
     }
 }
 
-/// Waits before the next attempt, unless the subscription closes.
+/// Waits before the next attempt, unless the source is to be given back.
 async fn rest(session: &Session, error: &Error, trouble: &mut Trouble) {
     tracing::debug!(error = %error, "receiving failed and is tried again");
     let now = session.now();
@@ -140,7 +144,7 @@ async fn rest(session: &Session, error: &Error, trouble: &mut Trouble) {
         session.news.tell(error.clone(), Operation::Subscribe);
     }
     let until = now.saturating_add(pause);
-    while !session.ledger().closing {
+    while !session.ledger().leaving {
         let left = until.saturating_sub(session.now());
         if left.is_zero() {
             return;
@@ -153,9 +157,9 @@ async fn rest(session: &Session, error: &Error, trouble: &mut Trouble) {
     }
 }
 
-/// Nothing arrives any more; gives the source back once the subscription closes.
+/// Nothing arrives any more; gives the source back once it is wanted.
 async fn closing(session: &Session, source: Box<dyn Source>) -> Box<dyn Source> {
-    while !session.ledger().closing {
+    while !session.ledger().leaving {
         session.room.notified().await;
     }
     source

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::failure::closed;
+use super::failure::{closed, panicked};
 use super::ledger::{Handout, Ledger};
 use super::news::News;
 use super::stay::Waiter;
@@ -210,6 +210,12 @@ impl Session {
             }
             {
                 let ledger = self.ledger();
+                // With the stays goes what would tell that they are not committed.
+                if ledger.ended
+                    && let Some(error) = &ledger.failed
+                {
+                    return Err(error.clone());
+                }
                 if ledger.has_reached(&target) {
                     return Ok(());
                 }
@@ -221,12 +227,42 @@ impl Session {
         }
     }
 
+    /// Runs a task of this session: one that panics ends it with an error, and nobody waits for
+    /// it in vain.
+    pub(crate) async fn guarded<T>(self: Arc<Self>, task: impl Future<Output = T>) -> T {
+        let guard = Guard(self);
+        let output = task.await;
+        drop(guard);
+        output
+    }
+
     /// No new deliveries from here on.
     pub(crate) fn begin_close(&self) {
         self.ledger().closing = true;
         self.news.leave();
         self.room.notify_one();
         self.work.notify_one();
+    }
+}
+
+/// What a task of a session leaves behind.
+struct Guard(Arc<Session>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let error = self.0.place(panicked(), Operation::Subscribe);
+        {
+            let mut ledger = self.0.ledger();
+            ledger.failed.get_or_insert(error);
+            ledger.end();
+        }
+        self.0.news.ring();
+        self.0.room.notify_one();
+        self.0.work.notify_one();
+        self.0.letters.notify_one();
     }
 }
 

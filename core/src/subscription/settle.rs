@@ -3,28 +3,44 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::failure::{answer, is_over, unanswered};
+use super::failure::{answer, is_over, silent, unanswered};
+use super::pause::Pause;
 use super::receive::{earlier, padded};
 use super::session::Session;
 use super::trouble::Trouble;
-use crate::driver::{self, Commits, Mark, Settled, Settler, Settling};
+use crate::defaults::RETRY_FOR;
+use crate::driver::{self, Commits, Mark, Settled, Settler, Settling, Tenancy};
 use crate::error::{Error, Operation, Result};
 
 /// The longest pause between attempts while the subscription closes: its grace runs.
 const CLOSING_PAUSE: Duration = Duration::from_millis(200);
+
+/// A call that was begun has at least so long, however little of a grace is left.
+const LEAST: Duration = Duration::from_millis(200);
 
 /// Commits and settles until the session has ended, and lets retries out when their time comes.
 pub(crate) async fn settle(session: Arc<Session>) {
     let mut trouble = Trouble::new();
     let mut not_before = Duration::ZERO;
     loop {
-        if session.now() >= not_before {
+        let began = session.now();
+        if began >= not_before {
             let failed = match &session.settling {
                 Settling::UpTo(commits) => commit(&session, commits.as_ref()).await,
                 Settling::Each(settler) => each(&session, settler.as_ref()).await,
             };
-            let pause = paused(&session, &mut trouble, failed);
+            let pause = paused(&session, &mut trouble, began, failed);
             not_before = session.now().saturating_add(pause);
+        }
+        // Only after the commits have returned, and no later than the grace allows: what fails to
+        // commit, of this partition or another, does not hold them up.
+        if let Settling::UpTo(commits) = &session.settling {
+            let leaving = session.ledger().release(session.now());
+            for (tenancy, end) in leaving {
+                let commits = Arc::clone(commits);
+                let release = release(Arc::clone(&session), commits, tenancy, end);
+                drop(tokio::spawn(Arc::clone(&session).guarded(release)));
+            }
         }
         let now = session.now();
         let wait = {
@@ -36,7 +52,8 @@ pub(crate) async fn settle(session: Arc<Session>) {
                 not_before = not_before.min(now.saturating_add(CLOSING_PAUSE));
             }
             ledger.wake(now);
-            let work = ledger.work_due().map(|due| due.max(not_before));
+            let commit = ledger.commit_due().map(|due| due.max(not_before));
+            let work = earlier(commit, ledger.release_due());
             let due = earlier(work, ledger.retry_due());
             due.map(|due| due.saturating_sub(now))
         };
@@ -56,11 +73,17 @@ pub(crate) async fn settle(session: Arc<Session>) {
 }
 
 /// How long to wait after this round.
-fn paused(session: &Session, trouble: &mut Trouble, failed: Option<Error>) -> Duration {
+fn paused(
+    session: &Session,
+    trouble: &mut Trouble,
+    began: Duration,
+    failed: Option<Error>,
+) -> Duration {
     let Some(error) = failed else {
         trouble.heals();
         return Duration::ZERO;
     };
+    trouble.begins(began);
     let (pause, tell) = trouble.fails(&error, session.now());
     tracing::debug!(error = %error, ?pause, "settling failed and is tried again");
     if tell {
@@ -70,15 +93,35 @@ fn paused(session: &Session, trouble: &mut Trouble, failed: Option<Error>) -> Du
     pause
 }
 
-/// Commits what is due and answers revocations.
+/// What a call comes to within [`RETRY_FOR`], and before a revocation must be answered.
+async fn in_time<T>(session: &Session, call: impl Future<Output = T>) -> Option<T> {
+    let mut call = std::pin::pin!(call);
+    let began = session.now();
+    loop {
+        let limit = began.saturating_add(RETRY_FOR);
+        let answer = session.ledger().answer_due();
+        let answer = answer.map(|due| due.max(began.saturating_add(LEAST)));
+        let until = answer.map_or(limit, |due| due.min(limit));
+        tokio::select! {
+            biased;
+            answer = &mut call => return Some(answer),
+            // There may be a revocation now.
+            () = session.work.notified() => {}
+            () = session.clock().sleep(until.saturating_sub(session.now())) => return None,
+        }
+    }
+}
+
+/// Commits what is due.
 async fn commit(session: &Session, commits: &dyn Commits) -> Option<Error> {
     let mut failed = None;
     let due = session.ledger().marks(session.now());
     if !due.is_empty() {
         let marks: Vec<Mark> = due.iter().map(|due| due.mark).collect();
-        let answers = match commits.commit(&marks).await {
-            Ok(answers) => padded(answers, due.len(), || Err(unanswered())),
-            Err(error) => vec![Err(error); due.len()],
+        let answers = match in_time(session, commits.commit(&marks)).await {
+            Some(Ok(answers)) => padded(answers, due.len(), || Err(unanswered())),
+            Some(Err(error)) => vec![Err(error); due.len()],
+            None => vec![Err(silent("commit")); due.len()],
         };
         let mut ledger = session.ledger();
         for (due, answer) in due.iter().zip(answers) {
@@ -91,15 +134,41 @@ async fn commit(session: &Session, commits: &dyn Commits) -> Option<Error> {
             ledger.committed(due, answer);
         }
     }
-    // Only after the commits have returned: what comes after the answer has no effect.
-    let leaving = session.ledger().releasable(session.now());
-    for tenancy in leaving {
-        if let Err(error) = commits.release(tenancy).await {
-            tracing::debug!(error = %error, "a stay could not be released and ends by itself");
-        }
-        session.ledger().lost(tenancy);
-    }
     failed
+}
+
+/// Answers a revocation: tried until `end`, then the stay ends by itself.
+async fn release(
+    session: Arc<Session>,
+    commits: Arc<dyn Commits>,
+    tenancy: Tenancy,
+    end: Duration,
+) {
+    let left = end
+        .saturating_sub(session.now())
+        .clamp(LEAST, RETRY_FOR.max(LEAST));
+    let released = session.clock().timeout(left, commits.release(tenancy));
+    match released.await.unwrap_or_else(|| Err(silent("release"))) {
+        Ok(()) => session.ledger().lost(tenancy),
+        Err(error) => {
+            tracing::debug!(error = %error, "a stay could not be released");
+            let now = session.now();
+            let again = if error.is_retryable() {
+                now.saturating_add(Pause::new().after(&error))
+            } else {
+                end
+            };
+            session.ledger().unreleased(tenancy, again);
+            if again >= end {
+                let error = session.place(error, Operation::Settle);
+                let error = error.in_partition(tenancy.partition);
+                session.news.tell(error, Operation::Settle);
+            }
+        }
+    }
+    session.work.notify_one();
+    session.room.notify_one();
+    session.news.ring();
 }
 
 /// Settlements of one call.
@@ -116,9 +185,10 @@ async fn each(session: &Session, settler: &dyn Settler) -> Option<Error> {
         return None;
     }
     let asked: Vec<_> = batch.iter().map(|s| (s.token, s.verdict)).collect();
-    let answers = match settler.settle(&asked).await {
-        Ok(answers) => padded(answers, batch.len(), || Settled::Unknown(unanswered())),
-        Err(error) => vec![Settled::Failed(error); batch.len()],
+    let answers = match in_time(session, settler.settle(&asked)).await {
+        Some(Ok(answers)) => padded(answers, batch.len(), || Settled::Unknown(unanswered())),
+        Some(Err(error)) => vec![Settled::Failed(error); batch.len()],
+        None => vec![Settled::Unknown(silent("settlement")); batch.len()],
     };
     let mut failed = None;
     let mut again = Vec::new();

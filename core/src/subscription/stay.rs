@@ -12,7 +12,8 @@ use super::gone::Gone;
 use super::window::Window;
 use crate::cursor::Frontier;
 use crate::driver::{Mark, Tenancy};
-use crate::error::{Error, Result};
+use crate::error::{Effect, Error, Result};
+use crate::position::Position;
 
 /// Who waits for one record's commit.
 pub(crate) type Waiter = oneshot::Sender<Result<()>>;
@@ -36,10 +37,8 @@ pub(crate) struct Stay {
     pub(crate) gone: Arc<Gone>,
     /// Deliveries that handlers have.
     pub(crate) handed: usize,
-    /// Until when a revocation waits for them.
-    pub(crate) revoking: Option<Duration>,
-    /// Whether the source was told to hold this partition back.
-    pub(crate) held: bool,
+    /// It is to end.
+    pub(crate) revoking: Option<Revoking>,
     window: Window,
     committed: (Frontier, u32),
     committed_id: u64,
@@ -51,7 +50,41 @@ pub(crate) struct Stay {
     trial: usize,
     /// The next attempt of the first record is to be committed before it is made.
     announced: bool,
+    /// The last arrival that a commit under way covers.
+    asked: u64,
+    /// The last arrival that commits cover of which nobody knows whether they hold.
+    doubted: u64,
+    /// The last place that arrived.
+    last: Option<Position>,
     waiters: Vec<(u64, Waiter)>,
+}
+
+/// A revocation, in moments: of its grace four fifths are for handlers, the rest for the last
+/// commit and the answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Revoking {
+    /// Until when it waits for handlers.
+    pub(crate) until: Duration,
+    /// Until when it waits for the last commit.
+    pub(crate) answer: Duration,
+    /// Until when an answer that failed is tried again.
+    pub(crate) end: Duration,
+    /// Not answered before then: the last try failed.
+    pub(crate) not_before: Duration,
+    /// The answer is under way.
+    pub(crate) answering: bool,
+}
+
+impl Revoking {
+    pub(crate) fn new(now: Duration, grace: Duration) -> Self {
+        Self {
+            until: now.saturating_add(grace.saturating_sub(grace / 5)),
+            answer: now.saturating_add(grace.saturating_sub(grace / 10)),
+            end: now.saturating_add(grace),
+            not_before: Duration::ZERO,
+            answering: false,
+        }
+    }
 }
 
 impl Stay {
@@ -61,7 +94,6 @@ impl Stay {
             gone: Arc::default(),
             handed: 0,
             revoking: None,
-            held: false,
             window: Window::new(from),
             committed: (from, attempts),
             committed_id: 0,
@@ -69,8 +101,52 @@ impl Stay {
             before: attempts,
             trial,
             announced: false,
+            asked: 0,
+            doubted: 0,
+            last: from.position().copied(),
             waiters: Vec::new(),
         }
+    }
+
+    /// Whether a record at this place can follow what arrived; notes it.
+    pub(crate) fn follows(&mut self, position: Position) -> bool {
+        let follows = self.last.is_none_or(|last| last < position);
+        self.last = Some(position);
+        follows
+    }
+
+    /// When it can be released, as far as is known now; `None`: it stays.
+    pub(crate) fn release_due(&self) -> Option<Duration> {
+        let revoking = self.revoking.filter(|revoking| !revoking.answering)?;
+        let due = match (self.due(), self.handed) {
+            (None, 0) => Duration::ZERO,
+            (None, _) => revoking.until,
+            (Some(_), _) => revoking.answer,
+        };
+        Some(due.max(revoking.not_before))
+    }
+
+    /// What is due is being committed.
+    pub(crate) fn ask(&mut self) {
+        self.asked = self.window.covers();
+    }
+
+    /// The commit under way was answered so.
+    pub(crate) fn answered(&mut self, effect: Effect) {
+        let asked = std::mem::take(&mut self.asked);
+        if effect != Effect::None {
+            self.doubted = self.doubted.max(asked);
+        }
+    }
+
+    /// Whether what is settled up to this arrival may be committed without anybody knowing.
+    pub(crate) fn is_doubted(&self, id: u64) -> bool {
+        self.committed_id < id && id <= self.asked.max(self.doubted)
+    }
+
+    /// Whether that is so of any.
+    pub(crate) fn has_doubts(&self) -> bool {
+        self.committed_id < self.asked.max(self.doubted)
     }
 
     /// A record arrived; says how often it was handed out before.
@@ -219,9 +295,14 @@ impl Stay {
         self.waiters.push((id, waiter));
     }
 
-    /// Ends the stay; gives back who still waits.
-    pub(crate) fn end(self) -> Vec<Waiter> {
+    /// The arrivals whose commit somebody waits for.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = u64> {
+        self.waiters.iter().map(|(id, _)| *id)
+    }
+
+    /// Ends the stay; gives back who still waits, and for which arrival.
+    pub(crate) fn end(self) -> Vec<(u64, Waiter)> {
         self.gone.set();
-        self.waiters.into_iter().map(|(_, waiter)| waiter).collect()
+        self.waiters
     }
 }

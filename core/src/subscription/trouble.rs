@@ -28,6 +28,11 @@ impl Trouble {
         *self = Self::new();
     }
 
+    /// What fails next has begun by then.
+    pub(crate) fn begins(&mut self, at: Duration) {
+        self.since.get_or_insert(at);
+    }
+
     /// It failed at `now`: how long to wait before the next attempt, and whether to tell. What
     /// heals within [`RETRY_FOR`] is not told.
     pub(crate) fn fails(&mut self, error: &Error, now: Duration) -> (Duration, bool) {

@@ -122,7 +122,7 @@ impl Ledger {
             return;
         };
         let error = match entry.holder {
-            Holder::Tenancy(tenancy) => failure::expired(tenancy.partition),
+            Holder::Tenancy(tenancy) => failure::expired(tenancy.partition, false),
             Holder::Token(_) => failure::late(),
         };
         if let Some(waiter) = waiter {

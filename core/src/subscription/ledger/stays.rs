@@ -1,14 +1,16 @@
 //! Partitions that come and go, and what is committed of them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Ledger, State};
 use crate::cursor::Frontier;
 use crate::driver::Tenancy;
-use crate::error::{Error, Result};
+use crate::error::{Effect, Error, Result};
 use crate::position::PartitionId;
 use crate::subscription::failure::{self, is_over};
-use crate::subscription::stay::{Due, Stay};
+use crate::subscription::receive::earlier;
+use crate::subscription::stay::{Due, Revoking, Stay};
 
 /// So many times the in-flight bound may be settled behind one record that is not: that much a
 /// crash repeats at worst, and that much is remembered.
@@ -35,17 +37,19 @@ impl Ledger {
         if let Some(old) = self.stays.get(&tenancy.partition) {
             self.lost(old.tenancy);
         }
+        self.epochs.insert(tenancy.partition, tenancy.epoch);
         let stay = Stay::new(tenancy, from, attempts, trial);
         self.stays.insert(tenancy.partition, stay);
     }
 
     /// The stay is to end: nothing more of it is handed out, and once what handlers have is
-    /// settled (or `until` has come) and committed it is released.
-    pub(crate) fn revoking(&mut self, tenancy: Tenancy, until: Duration, now: Duration) {
+    /// settled and committed, or their time has come, it is released.
+    pub(crate) fn revoking(&mut self, tenancy: Tenancy, grace: Duration, now: Duration) {
+        let grace = grace.min(self.rules.grace);
         let Some(stay) = self.stay(tenancy) else {
             return;
         };
-        stay.revoking = Some(until);
+        stay.revoking = Some(Revoking::new(now, grace));
         for id in stay.unsettled() {
             self.drop_unless_handed(id, now);
         }
@@ -57,9 +61,20 @@ impl Ledger {
             && let Some(stay) = self.stays.remove(&tenancy.partition)
         {
             if stay.is_ahead() && stay.gone.tell_once() {
-                self.tell(failure::expired(tenancy.partition));
+                self.tell(failure::expired(tenancy.partition, stay.has_doubts()));
             }
             self.forget(stay);
+        }
+    }
+
+    /// The release failed: it is tried again, or, where that is over, the stay ends by itself.
+    pub(crate) fn unreleased(&mut self, tenancy: Tenancy, again: Duration) {
+        match self.stay(tenancy).and_then(|stay| stay.revoking.as_mut()) {
+            Some(revoking) if again < revoking.end => {
+                revoking.not_before = again;
+                revoking.answering = false;
+            }
+            _ => self.lost(tenancy),
         }
     }
 
@@ -73,8 +88,10 @@ impl Ledger {
             }
         }
         let partition = stay.tenancy.partition;
-        for waiter in stay.end() {
-            let _ = waiter.send(Err(failure::expired(partition)));
+        let doubted = |id: &u64| stay.is_doubted(*id);
+        let doubts: BTreeSet<u64> = stay.waiting().filter(doubted).collect();
+        for (id, waiter) in stay.end() {
+            let _ = waiter.send(Err(failure::expired(partition, doubts.contains(&id))));
         }
     }
 
@@ -109,13 +126,28 @@ impl Ledger {
 
     /// When there is something to tell the service; `None`: there is nothing, for now.
     pub(crate) fn work_due(&self) -> Option<Duration> {
+        earlier(self.commit_due(), self.release_due())
+    }
+
+    /// When there is something to commit or to settle.
+    pub(crate) fn commit_due(&self) -> Option<Duration> {
         if self.urgent || self.outbox.is_due() || self.stays.values().any(is_pressing) {
             return Some(Duration::ZERO);
         }
         let interval = self.rules.commit_interval;
-        let commit = self.dirty_since.map(|since| since.saturating_add(interval));
-        let revoked = self.stays.values().filter_map(|stay| stay.revoking).min();
-        commit.into_iter().chain(revoked).min()
+        self.dirty_since.map(|since| since.saturating_add(interval))
+    }
+
+    /// When the next revocation can be answered.
+    pub(crate) fn release_due(&self) -> Option<Duration> {
+        self.stays.values().filter_map(Stay::release_due).min()
+    }
+
+    /// When the next revocation must be answered, whatever is under way.
+    pub(crate) fn answer_due(&self) -> Option<Duration> {
+        let revoking = self.stays.values().filter_map(|stay| stay.revoking);
+        let waiting = revoking.filter(|revoking| !revoking.answering);
+        waiting.map(|r| r.answer.max(r.not_before)).min()
     }
 
     /// The marks to commit now.
@@ -127,16 +159,22 @@ impl Ledger {
             self.urgent = false;
             self.dirty_since = None;
         }
-        let stays = self.stays.values();
-        stays
-            .filter(|stay| all || stay.is_urgent())
-            .filter_map(Stay::due)
+        let stays = self.stays.values_mut();
+        // Nothing is committed beside an answer that ends the stay.
+        let stays = stays.filter(|stay| !stay.revoking.is_some_and(|r| r.answering));
+        let due = stays.filter(|stay| all || stay.is_urgent());
+        due.filter_map(|stay| stay.due().inspect(|_| stay.ask()))
             .collect()
     }
 
     /// A commit's answer.
     pub(crate) fn committed(&mut self, due: &Due, result: Result<()>) {
         let tenancy = due.mark.tenancy;
+        if let Some(stay) = self.stay(tenancy) {
+            let over = |e: &Error| is_over(e) || e.effect() == Effect::None;
+            let none = result.as_ref().err().is_some_and(over);
+            stay.answered(if none { Effect::None } else { Effect::Unknown });
+        }
         match result {
             Ok(()) => {
                 let Some(stay) = self.stay(tenancy) else {
@@ -166,19 +204,23 @@ impl Ledger {
 
     /// Commits fail and go on failing: whoever waits for one is told.
     pub(crate) fn commits_fail(&mut self, error: &Error) {
+        let error = &failure::still_tried(error);
         for stay in self.stays.values_mut() {
             stay.fails(error);
         }
     }
 
-    /// Revoked stays that can be released.
-    pub(crate) fn releasable(&self, now: Duration) -> Vec<Tenancy> {
-        let free = |stay: &&Stay| {
-            stay.revoking
-                .is_some_and(|until| until <= now || (stay.handed == 0 && stay.due().is_none()))
-        };
-        let stays = self.stays.values().filter(free);
-        stays.map(|stay| stay.tenancy).collect()
+    /// Revoked stays to release now, and until when that may be tried: each once, until
+    /// [`unreleased`](Self::unreleased).
+    pub(crate) fn release(&mut self, now: Duration) -> Vec<(Tenancy, Duration)> {
+        let stays = self.stays.values_mut();
+        let free = stays.filter(|stay| stay.release_due().is_some_and(|due| due <= now));
+        free.filter_map(|stay| {
+            let revoking = stay.revoking.as_mut()?;
+            revoking.answering = true;
+            Some((stay.tenancy, revoking.end))
+        })
+        .collect()
     }
 
     /// What a flush that begins now waits for.
@@ -200,15 +242,15 @@ impl Ledger {
         committed && self.outbox.is_told(target.serial)
     }
 
-    /// Stays whose hold at the source is not as it should be: partition and whether to hold.
+    /// Partitions whose hold at the source is not as it should be, and whether to hold: one whose
+    /// stay has ended is not held any more.
     pub(crate) fn holds(&mut self) -> Vec<(PartitionId, bool)> {
-        let most = self.rules.in_flight.records.saturating_mul(WINDOW);
-        let mut changed = Vec::new();
-        for stay in self.stays.values_mut() {
-            let hold = should_hold(stay, most);
-            if hold != stay.held {
-                stay.held = hold;
-                changed.push((stay.tenancy.partition, hold));
+        let changed = self.wrong_holds();
+        for (partition, hold) in &changed {
+            if *hold {
+                self.held.insert(*partition);
+            } else {
+                self.held.remove(partition);
             }
         }
         changed
@@ -216,8 +258,19 @@ impl Ledger {
 
     /// Whether [`holds`](Self::holds) has something to say.
     pub(crate) fn has_holds(&self) -> bool {
+        !self.wrong_holds().is_empty()
+    }
+
+    fn wrong_holds(&self) -> Vec<(PartitionId, bool)> {
         let most = self.rules.in_flight.records.saturating_mul(WINDOW);
-        self.stays.values().any(|s| should_hold(s, most) != s.held)
+        let hold = |id: &PartitionId| self.stays.get(id).is_some_and(|s| should_hold(s, most));
+        let begin = self
+            .stays
+            .keys()
+            .filter(|id| hold(id) && !self.held.contains(id));
+        let end = self.held.iter().filter(|id| !hold(id));
+        let begin = begin.map(|id| (*id, true));
+        begin.chain(end.map(|id| (*id, false))).collect()
     }
 }
 
@@ -225,7 +278,8 @@ fn should_hold(stay: &Stay, most: usize) -> bool {
     stay.revoking.is_some() || stay.behind() >= most
 }
 
-/// Whether a stay waits for a commit or for its release.
+/// Whether a stay waits for a commit.
 fn is_pressing(stay: &Stay) -> bool {
-    (stay.is_urgent() && stay.due().is_some()) || (stay.revoking.is_some() && stay.handed == 0)
+    let answering = stay.revoking.is_some_and(|revoking| revoking.answering);
+    stay.is_urgent() && !answering && stay.due().is_some()
 }

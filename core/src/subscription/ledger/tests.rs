@@ -28,6 +28,7 @@ fn rules() -> Rules {
         at_most: false,
         careful: false,
         commit_interval: Duration::from_secs(1),
+        grace: Duration::from_secs(10),
     }
 }
 
@@ -185,15 +186,19 @@ fn what_was_left_out_of_a_stay_that_is_to_end_is_not_passed() {
     arrive(&mut ledger, stay(1), 1, "a");
     arrive(&mut ledger, stay(1), 2, "b");
     assert_eq!(hand(&mut ledger), Some((1, 1)));
-    ledger.revoking(stay(1), NOW + Duration::from_secs(5), NOW);
+    ledger.revoking(stay(1), Duration::from_secs(5), NOW);
     arrive(&mut ledger, stay(1), 3, "c");
     ledger.advanced(stay(1), after(9), NOW);
     assert_eq!(hand(&mut ledger), None, "nothing more is handed out");
-    assert!(ledger.releasable(NOW).is_empty(), "a handler has one");
+    assert!(ledger.release(NOW).is_empty(), "a handler has one");
     done(&mut ledger, 1);
-    assert!(ledger.releasable(NOW).is_empty(), "it is not committed");
+    assert!(ledger.release(NOW).is_empty(), "it is not committed");
     assert_eq!(marks(&mut ledger), [(after(1), 0)]);
-    assert_eq!(ledger.releasable(NOW), [stay(1)]);
+    assert_eq!(
+        ledger.release(NOW),
+        [(stay(1), NOW + Duration::from_secs(5))]
+    );
+    assert!(ledger.release(NOW).is_empty(), "once");
 }
 
 #[test]

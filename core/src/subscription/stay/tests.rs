@@ -1,7 +1,7 @@
 //! One stay by itself.
 
 use super::*;
-use crate::position::{PartitionId, Position};
+use crate::position::PartitionId;
 
 const TENANCY: Tenancy = Tenancy {
     partition: PartitionId::ONLY,
