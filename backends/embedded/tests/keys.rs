@@ -184,6 +184,8 @@ async fn what_retention_took_from_a_key_is_a_gap() {
     log.create(&name, &keep).await.unwrap();
     let bus = Bus::new(log).with_clock(clock.clone());
     let topic = bus.topic("orders").await.unwrap();
+    let once = topic.append(Record::new("x").key("once")).await.unwrap();
+    let once = once.last().unwrap().position.unwrap();
     for n in 0..40 {
         if n == 20 {
             clock.advance(Duration::from_secs(120));
@@ -225,5 +227,12 @@ async fn what_retention_took_from_a_key_is_a_gap() {
         }
         assert_eq!((gaps, places(&read)), (1, kept));
     }
+    // Nobody else has written the key: what retention took is not told as a rival's record.
+    let at = |last| topic.append(Record::new("y")).if_key_at("once", last);
+    let refused = at(Some(&once)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    let text = refused.error().to_string();
+    assert!(text.contains("no record that is kept"), "{text}");
+    at(None).await.unwrap();
     bus.close(GRACE).await.unwrap();
 }

@@ -137,6 +137,11 @@ impl Writer {
                 if found == *last {
                     return Ok(None);
                 }
+                if let (None, Some(last)) = (found, last) {
+                    return Ok(conflict(format!(
+                        "the key has no record that is kept, so its last is not at position {last}; retention may have removed it"
+                    )));
+                }
                 let say = |at: Option<u64>| at.map_or("none".to_owned(), |at| at.to_string());
                 Ok(conflict(format!(
                     "the key's last position is {}, not {}",
