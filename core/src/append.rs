@@ -63,6 +63,10 @@ impl Topic {
 /// ([`Unknown`](Outcome::Unknown)) is tried again only where a repeat is recognised (capability
 /// `append.resubmit`; or `append.dedupe`, where the record has an id) or duplicates are allowed.
 ///
+/// **Repeats.** Where the topic recognises a repeated id (`append.dedupe`), such a record is not
+/// stored again: its outcome is the place of the first one with `duplicate: true`, even if the
+/// payload differs, and before any condition is looked at.
+///
 /// # Errors
 /// Before anything is sent: `TooLarge`, naming the limit; `Unsupported` for an option that the
 /// topic does not offer. After that what the backend says: `Conflict` for a condition that did not
@@ -91,6 +95,10 @@ impl Append {
     /// Store only if `last` is still the last record of `key` (`None`: the key has no record);
     /// else `Conflict`, and nothing is stored. The last condition given holds. Needs the
     /// capability `append.conditional`, and a batch within the topic's limits.
+    ///
+    /// What is compared is the last record that is *kept*: of a key whose records retention has
+    /// removed there is none. `None` then holds although the key has a history, and a `Conflict`
+    /// over the position of a removed record need not mean that somebody else has written.
     #[expect(
         single_use_lifetimes,
         reason = "an anonymous lifetime is not allowed inside impl Trait"

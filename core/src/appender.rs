@@ -81,8 +81,8 @@ impl OpenAppender {
         self
     }
 
-    /// How many bytes may be accepted and not settled, a fixed cost per record included; at most
-    /// 1 GiB. Beyond them [`Appender::submit`] waits. One record always fits. Default
+    /// How many bytes may be accepted and not settled, a fixed cost per record included; more
+    /// than 1 GiB is cut to that. Beyond them [`Appender::submit`] waits. One record always fits. Default
     /// [`defaults::APPENDER_BYTES`].
     pub fn bytes_in_flight(mut self, bytes: usize) -> Self {
         self.0.set(|opening| opening.bytes_in_flight = bytes);

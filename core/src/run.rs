@@ -41,7 +41,8 @@ type Handler = dyn Fn(Delivery) -> BoxFuture<()> + Send + Sync;
 ///
 /// # Cancel safety
 /// Dropping it stops its handlers, whose records are handed out again, and closes the
-/// subscription in the background.
+/// subscription in the background. On a log the next member of the group takes over within a
+/// third of [`LEASE`](defaults::LEASE), when it looks again.
 #[derive(Debug)]
 #[must_use = "nothing is handled until this is awaited"]
 pub struct Run(Pending<Work, Result<Closed>>);

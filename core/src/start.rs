@@ -14,7 +14,8 @@ pub enum Start {
     Earliest,
     /// Behind the last record at the moment of the call.
     Latest,
-    /// Behind a cursor that a reader gave.
+    /// Behind a cursor that a reader gave. One that lies behind the topic's end, as after a
+    /// restore of an older copy, is refused where the backend can tell (the embedded log).
     After(Cursor),
     /// At the first record whose log time is at or after this moment. If such records are gone,
     /// or may be, the first `next` is an error of kind `Gap`.
@@ -49,6 +50,7 @@ pub enum Until {
     End,
     /// Behind this cursor, its records included.
     Through(Cursor),
-    /// Before the first record whose log time is at or after this moment.
+    /// Before the first record whose log time is at or after this moment. A moment to come is
+    /// waited for: the reading ends once the log's clock has passed it.
     Before(Timestamp),
 }

@@ -201,6 +201,12 @@ impl Drop for Subscription {
 
 impl Topic {
     /// Joins a group of this topic; see [`OpenSubscription`].
+    ///
+    /// On a log, each partition is one member's at a time: a group's progress in it is one place up
+    /// to which all is settled, and its records come in order. With one partition (the embedded
+    /// log) one member is handed records and others stand by; they take over within a third of
+    /// [`LEASE`](crate::defaults::LEASE). To work in parallel, give one member several handlers:
+    /// [`run`](Subscription::run) with [`concurrency`](crate::Run::concurrency).
     pub fn subscribe(&self, group: impl AsRef<str>) -> OpenSubscription {
         OpenSubscription::new(self.clone(), Group::new(group))
     }

@@ -16,6 +16,10 @@ use crate::replay::retry;
 use crate::start::Start;
 
 /// A named, durable, append-only sequence of records. Cheap to clone.
+///
+/// A handle stands for the name: when the topic is deleted and created again, it writes to and
+/// reads the new one. Cursors carry the topic's incarnation, so those of the old one are refused;
+/// positions do not, and mean the new topic's records.
 #[derive(Clone)]
 pub struct Topic(Arc<Open>);
 
@@ -85,7 +89,8 @@ impl Topic {
     /// How far `cursor` is behind the end now, over all partitions: their [`sum`](Lag::sum).
     ///
     /// # Errors
-    /// `Config` for a cursor of another topic; `Unsupported` where the backend cannot say.
+    /// `Config` for a cursor of another topic, and for one behind the end where the backend can
+    /// tell; `Unsupported` where the backend cannot say.
     ///
     /// # Cancel safety
     /// Dropping it has no effect.

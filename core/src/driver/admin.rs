@@ -32,7 +32,8 @@ pub struct TopicSpec {
     pub kind: Option<Cow<'static, str>>,
 }
 
-/// How far behind a reader is.
+/// How far behind a reader is. What retention has removed is not counted: it cannot be read any
+/// more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Lag {
     /// In which partition; `None`: in the whole topic.

@@ -91,7 +91,7 @@ impl OpenReplay {
         }))
     }
 
-    /// Where it stops.
+    /// Where it stops. [`Until::Before`] a moment to come waits for it.
     pub fn until(mut self, until: Until) -> Self {
         self.0.set(|opening| {
             opening.stop = match until {
