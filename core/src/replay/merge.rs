@@ -144,12 +144,6 @@ impl Merge {
         }
     }
 
-    /// Whether a record is here already.
-    #[inline]
-    pub(super) fn has_record(&self) -> bool {
-        !self.front.is_empty()
-    }
-
     /// The next record that is here already.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<Recorded> {
