@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::step::{cargo, check, output_of, run as step};
-use crate::workspace::Member;
+use crate::workspace::{self, Member};
 
 /// What every published crate carries.
 const EXPECTED: [&str; 5] = [
@@ -51,7 +51,15 @@ pub(super) fn run(members: &[Member]) -> Result<()> {
         )?;
         check(&format!("contents of {}", member.name), || contents(&list))?;
     }
+    // In a folder of a new name, because cargo keeps what it unpacks by that name and the version:
+    // in an old one it would build the sources of the last time.
+    let cache = workspace::cache()?;
+    std::fs::create_dir_all(&cache)?;
+    let target = tempfile::Builder::new()
+        .prefix("package-")
+        .tempdir_in(cache)?;
     let mut command = cargo(["package", "--workspace", "--allow-dirty", "--locked"]);
+    command.arg("--target-dir").arg(target.path());
     for member in members.iter().filter(|member| !member.published) {
         command.args(["--exclude", &member.name]);
     }
