@@ -150,7 +150,11 @@ impl Embedded {
                 // A step may find nothing but the way; a gap in between is no matter here.
                 for _ in 0..4 {
                     if first.is_empty() {
-                        scan.fetch(room, &mut first)?;
+                        match scan.fetch(room, &mut first) {
+                            // How many there are is known even where the first one is lost.
+                            Err(e) if e.kind() == ErrorKind::Corrupt => break,
+                            fetched => fetched?,
+                        };
                     }
                 }
                 let now = topic.disk().now();

@@ -236,7 +236,11 @@ impl Topic {
     pub(super) fn target(&self, position: u64, end: &End) -> Option<Target> {
         let segments = self.read_segments();
         let (first, segment) = segments.range(..=position).next_back()?;
-        let behind = segments.range(first + 1..).next().map(|(_, next)| next);
+        let behind = segments
+            .range(first + 1..)
+            .next()
+            .map(|(_, next)| next)
+            .filter(|next| next.header.continues(&segment.header));
         (behind.is_some() || *first == end.segment).then(|| target(segment, behind, end))
     }
 
@@ -247,6 +251,7 @@ impl Topic {
         segments
             .values()
             .zip(segments.values().skip(1))
+            .filter(|(segment, behind)| behind.header.continues(&segment.header))
             .map(|(segment, behind)| target(segment, Some(behind), &end))
             // One whose successor was begun just now, and is not yet the end, still grows.
             .filter(|target| target.sealed.is_some())

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use annals_core::driver::Room;
-use annals_core::{Buffer, Recorded, Result, Timestamp};
+use annals_core::{Buffer, ErrorKind, Recorded, Result, Timestamp};
 use bytes::{Bytes, BytesMut};
 
 use self::keyed::Keyed;
@@ -73,6 +73,8 @@ struct Place {
     file: Arc<dyn DiskFile>,
     offset: u64,
     frame: Option<OpenFrame>,
+    /// The position behind the last frame that was met.
+    reached: u64,
 }
 
 /// A frame of which entries are still to come.
@@ -249,7 +251,7 @@ impl Scan {
             return self.pass(earliest);
         }
         self.topic.reload()?;
-        Err(self.topic.corrupt(self.next, "a segment is missing"))
+        Err(self.topic.hole(self.next))
     }
 
     fn enter(&mut self, segment: &Arc<Segment>, limit: u64) -> io::Result<()> {
@@ -267,6 +269,7 @@ impl Scan {
             file,
             offset,
             frame: None,
+            reached: segment.header.first,
         });
         Ok(())
     }
@@ -325,7 +328,7 @@ impl Scan {
                 return Ok(true);
             }
             match wait {
-                Wait::ForDisk => Err(topic.corrupt(next, "a record is cut off")),
+                Wait::ForDisk => Err(topic.corrupt_in(&at.segment, next, "a record is cut off")),
                 Wait::Never => Ok(false),
             }
         };
@@ -334,17 +337,24 @@ impl Scan {
                 if at.offset >= limit {
                     return Ok(Fetch::More);
                 }
-                if !ensure(page, at.offset, FRAME_HEADER, (*next, records))? {
-                    return Ok(Fetch::More);
+                match ensure(page, at.offset, FRAME_HEADER, (*next, records)) {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(Fetch::More),
+                    // It ends here, and the log goes on.
+                    Err(e) if e.kind() == ErrorKind::Corrupt && limit == u64::MAX => {
+                        return Err(topic.hole(at.reached));
+                    }
+                    Err(e) => return Err(e),
                 }
                 let header = page.bytes.get(page.index(at.offset)..).unwrap_or_default();
                 let Some(header) = FrameHeader::decode(header, topic.id.tag()) else {
-                    return Err(topic.corrupt(*next, "a frame's header is broken"));
+                    return Err(topic.corrupt_in(&at.segment, *next, "a frame's header is broken"));
                 };
                 let last = header.first + u64::from(header.count);
                 if header.first > *next {
-                    return Err(topic.corrupt(*next, "a frame is missing"));
+                    return Err(topic.corrupt_in(&at.segment, *next, "a frame is missing"));
                 }
+                at.reached = last;
                 if let StopAt::Time(stop) = *stop
                     && header.time >= stop
                 {
@@ -430,7 +440,9 @@ impl Scan {
                         return Ok(Fetch::More);
                     }
                 }
-                Run::Broken => return Err(topic.corrupt(*next, "a record is broken")),
+                Run::Broken => {
+                    return Err(topic.corrupt_in(&at.segment, *next, "a record is broken"));
+                }
             }
         }
     }

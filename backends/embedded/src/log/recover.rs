@@ -89,9 +89,9 @@ pub(super) fn scan_end(topic: &Topic, tail: Option<&Tail>) -> Result<End> {
         next: found.chain.next,
         earliest: topic.end().earliest,
     };
-    let promised = tail.filter(|t| t.end.segment == end.segment && t.end.bytes > end.bytes);
+    let promised = tail.filter(|t| (t.end.segment, t.end.bytes) > (end.segment, end.bytes));
     if let Some(tail) = promised {
-        (end.bytes, end.next) = (tail.end.bytes, tail.end.next);
+        (end.segment, end.bytes, end.next) = (tail.end.segment, tail.end.bytes, tail.end.next);
     } else if found.later {
         (end.bytes, end.next) = (found.end + FRAME_HEADER as u64, found.chain.next + 1);
     }
@@ -119,6 +119,9 @@ pub(super) fn recover(place: &Place) -> Result<Recovered> {
     let tail = value.as_deref().and_then(Tail::decode);
     let topic = Topic::assemble(place, None)?;
     let fail = |e| topic.io("opening the topic for appending", e);
+    if let Some(hole) = topic.first_hole() {
+        return Err(hole);
+    }
     drop_unborn(&topic, tail.as_ref())?;
     drop_leftovers(&topic)?;
 

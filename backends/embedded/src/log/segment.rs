@@ -109,6 +109,11 @@ impl SegmentHeader {
         }))
     }
 
+    /// Whether `before` is the segment before this one.
+    pub(crate) fn continues(&self, before: &Self) -> bool {
+        self.previous == before.first && self.topic == before.topic
+    }
+
     /// What the first frame of this segment must continue.
     pub(crate) const fn chain(&self) -> Chain {
         Chain {

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use super::keys::Keys;
 use super::options::{Settings, Sizes, TopicId};
 use super::segment::{
-    SEGMENT_HEADER, Segment, SegmentHeader, Segments, first_in_name, path_of, read_header,
-    write_full,
+    SEGMENT_HEADER, Segment, SegmentHeader, Segments, file_name, first_in_name, path_of,
+    read_header, write_full,
 };
 use super::stamps::Stamps;
 use super::tail::{End, Tail};
@@ -212,8 +212,8 @@ impl Topic {
     /// Opens a topic for reading, whoever writes it. Creates and changes nothing.
     ///
     /// # Errors
-    /// `NotFound`; `Corrupt` when a segment's header is broken or a segment is missing; the
-    /// disk's. Broken frames are the reader's to meet: the records before them stay readable.
+    /// `NotFound`; `Corrupt` when there is no segment at all; the disk's. Broken frames and missing
+    /// segments are the reader's to meet: the records before them stay readable.
     pub fn open(place: &Place) -> Result<Arc<Self>> {
         let slot = Slot::open(
             &*place.disk,
@@ -466,6 +466,7 @@ impl Topic {
         segments
             .values()
             .zip(segments.values().skip(1))
+            .filter(|(segment, next)| next.header.continues(&segment.header))
             .map(|(segment, next)| {
                 (
                     segment.header.first,
@@ -503,11 +504,12 @@ impl Topic {
         let limit = if *first == end.segment {
             end.bytes
         } else {
-            // Without a segment behind it, although the log goes on, nobody says where its records
+            // Without the segment behind it, although the log goes on, nobody says where its records
             // end: whoever reads on finds out where they stop being whole.
             segments
                 .range(first + 1..)
                 .next()
+                .filter(|(_, next)| next.header.continues(&segment.header))
                 .map_or(u64::MAX, |(_, next)| next.header.previous_end)
         };
         Some((Arc::clone(segment), limit))
@@ -519,6 +521,56 @@ impl Topic {
 
     pub(super) fn corrupt(&self, position: u64, what: &str) -> Error {
         corrupt(&self.name, position, what)
+    }
+
+    /// As [`Topic::corrupt`], in a segment's file.
+    pub(super) fn corrupt_in(&self, segment: &Segment, position: u64, what: &str) -> Error {
+        let file = file_name(segment.header.first);
+        self.corrupt(position, &format!("{what} in {file}"))
+    }
+
+    /// The segment that should begin at `position` cannot be read.
+    pub(super) fn hole(&self, position: u64) -> Error {
+        let file = file_name(position);
+        let there = self
+            .disk
+            .open(&path_of(&self.dir, position), OpenMode::Read);
+        let what = match there {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => format!("segment {file} is missing"),
+            _ => format!("the header of segment {file} is broken"),
+        };
+        self.corrupt(position, &what)
+    }
+
+    /// The first position that a missing segment leaves in doubt; `None`: none is missing.
+    pub(super) fn first_hole(&self) -> Option<Error> {
+        let segments = self.read_segments().clone();
+        let earliest = self.end().earliest;
+        if is_whole(&segments, earliest) {
+            return None;
+        }
+        let mut expected = earliest;
+        if segments
+            .keys()
+            .next()
+            .is_some_and(|first| *first <= earliest)
+        {
+            let mut pairs = segments.values().zip(segments.values().skip(1));
+            let (before, behind) = pairs.find(|(a, b)| !b.header.continues(&a.header))?;
+            expected = behind.header.previous;
+            if let Ok(file) = before.open(&*self.disk)
+                && let Ok(found) = super::recover::scan(
+                    &*file,
+                    self.id.tag(),
+                    SEGMENT_HEADER,
+                    before.header.chain(),
+                    None,
+                )
+            {
+                expected = found.chain.next;
+            }
+        }
+        Some(self.hole(expected))
     }
 }
 
@@ -560,22 +612,31 @@ fn load_kept(
     };
     let mut earliest = mark()?;
     loop {
-        let loaded = load(disk, dir, name, known, earliest);
-        let missing = match &loaded {
-            Ok(segments) => segments.is_empty(),
-            Err(e) => e.kind() == ErrorKind::Corrupt,
+        let segments = load(disk, dir, name, known, earliest)?;
+        let now = if is_whole(&segments, earliest) {
+            earliest
+        } else {
+            mark()?
         };
-        let now = if missing { mark()? } else { earliest };
         if now == earliest {
-            return loaded.map(|segments| (segments, earliest));
+            return Ok((segments, earliest));
         }
         earliest = now;
     }
 }
 
-/// Reads the headers of all segments (those of `known` are not read again) and checks that none
-/// is missing above the low-water mark. A last segment without a valid header is left out: it is
-/// the recovery's to judge.
+/// Whether nothing is missing above the low-water mark: each segment continues the one before it.
+pub(super) fn is_whole(segments: &Segments, earliest: u64) -> bool {
+    let mut pairs = segments.values().zip(segments.values().skip(1));
+    let first = segments.keys().next();
+    first.is_some_and(|first| *first <= earliest)
+        && pairs.all(|(before, segment)| segment.header.continues(&before.header))
+}
+
+/// Reads the headers of all segments; those of `known` are not read again. What has no valid
+/// header is left out: the last one is the recovery's to judge, and one before it is a hole where
+/// the chain of headers asks for it, a stray file where it does not. A hole leaves what is on both
+/// sides of it to be read.
 fn load(
     disk: &dyn Disk,
     dir: &Path,
@@ -591,7 +652,6 @@ fn load(
         .filter_map(|entry| first_in_name(&entry.name))
         .collect();
     firsts.sort_unstable();
-    let last = firsts.last().copied();
     let mut segments = Segments::new();
     for first in firsts {
         if let Some(segment) = known.get(&first) {
@@ -615,30 +675,22 @@ fn load(
                 ))
                 .on_topic(name));
             }
-            _ if Some(first) == last => {}
-            _ => return Err(corrupt(name, first, "a segment's header is broken")),
+            _ => {}
         }
     }
-    let mut before: Option<&SegmentHeader> = None;
-    let mut oldest = None;
-    for segment in segments.values() {
-        let header = &segment.header;
-        let missing = match before {
-            Some(before) => header.previous != before.first || header.topic != before.topic,
-            None => header.first > earliest,
-        };
-        if missing && before.is_some() && header.first <= earliest {
+    let mut chain = Segments::new();
+    let mut behind: Option<SegmentHeader> = None;
+    for (first, segment) in segments.into_iter().rev() {
+        match &behind {
+            // A stray file: the segment behind it knows another one before it.
+            Some(behind) if first > behind.previous => continue,
             // A crash brought some of the segments back that retention had removed: none of what
             // they hold is kept. The next opening for writing removes them.
-            oldest = Some(header.first);
-        } else if missing {
-            let hole = before.map_or(earliest, |before| before.first);
-            return Err(corrupt(name, hole, "a segment is missing after the one"));
+            Some(behind) if !behind.continues(&segment.header) && behind.first <= earliest => break,
+            _ => {}
         }
-        before = Some(header);
+        behind = Some(segment.header);
+        chain.insert(first, segment);
     }
-    if let Some(oldest) = oldest {
-        segments = segments.split_off(&oldest);
-    }
-    Ok(segments)
+    Ok(chain)
 }

@@ -39,6 +39,15 @@ pub struct Unfit {
 pub fn verify(topic: &Topic) -> Result<Verified> {
     let end = topic.refresh()?;
     let segments: Vec<_> = topic.read_segments().values().cloned().collect();
+    if segments
+        .first()
+        .is_some_and(|s| s.header.first > end.earliest)
+        && segments
+            .first()
+            .is_some_and(|s| s.header.first > topic.reread_earliest().unwrap_or(0))
+    {
+        return Err(topic.hole(end.earliest));
+    }
     let mut verified = Verified::default();
     for segment in segments {
         if segment.header.first > end.next {
@@ -56,7 +65,7 @@ pub fn verify(topic: &Topic) -> Result<Verified> {
         };
         let header = super::segment::read_header(&*file).map_err(fail)?;
         if header != Ok(Some(segment.header)) {
-            return Err(topic.corrupt(segment.header.first, "a segment's header is broken"));
+            return Err(topic.corrupt_in(&segment, segment.header.first, "the header is broken"));
         }
         let found = scan(
             &*file,
@@ -67,7 +76,12 @@ pub fn verify(topic: &Topic) -> Result<Verified> {
         )
         .map_err(fail)?;
         if found.end < limit {
-            return Err(topic.corrupt(found.chain.next, "a stored record is broken"));
+            let next = found.chain.next;
+            return Err(if limit == u64::MAX && !found.later {
+                topic.hole(next)
+            } else {
+                topic.corrupt_in(&segment, next, "a stored record is broken")
+            });
         }
         verified.segments += 1;
         verified.records += found.chain.next - segment.header.first;

@@ -34,12 +34,12 @@ impl Topic {
             let header =
                 FrameHeader::decode(view.at(at, FRAME_HEADER).map_err(fail)?, self.id.tag())
                     .filter(|header| header.first <= next)
-                    .ok_or_else(|| self.corrupt(next, "a frame's header is broken"))?;
+                    .ok_or_else(|| self.corrupt_in(segment, next, "a frame's header is broken"))?;
             let body = view
                 .at(at + FRAME_HEADER as u64, header.body as usize)
                 .map_err(fail)?;
             if !body_is_whole(&header, body) {
-                return Err(self.corrupt(header.first, "a record is broken"));
+                return Err(self.corrupt_in(segment, header.first, "a record is broken"));
             }
             f(&header, body, at);
             next = header.first + u64::from(header.count);
@@ -95,7 +95,7 @@ impl Topic {
         let most = usize::try_from(limit.saturating_sub(offset)).unwrap_or(usize::MAX);
         let mut bytes = vec![0; most.min(GUESS)];
         read_full(&*file, &mut bytes, offset).map_err(fail)?;
-        let broken = || self.corrupt(position, "a record is broken");
+        let broken = || self.corrupt_in(segment, position, "a record is broken");
         let entry = Entry::decode(&bytes)
             .filter(|entry| entry.len as usize <= most)
             .ok_or_else(broken)?;
