@@ -217,7 +217,13 @@ impl Shared {
         match read() {
             Ok(Some(bytes)) => Row::decode(&bytes).map(Some).ok_or_else(|| broken(group)),
             Ok(None) => Err(broken(group)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            // A group's directory comes and goes as a whole: without the cursor it is damaged.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => match self.disk.list(&self.dir(group))
+            {
+                Ok(_) => Err(broken(group)),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(e) => Err(of_io("reading a group's cursor", e)),
+            },
             Err(e) => Err(of_io("reading a group's cursor", e)),
         }
     }
