@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail their test")]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use annals_core::driver::Admin;
-use annals_core::{Bus, Error, ErrorKind, Group, Record, Start, Topic};
+use annals_core::{Bus, Clock, Effect, Error, ErrorKind, Group, Record, Start, Topic};
+use annals_embedded::disk::{Call, Fault, FaultyDisk};
 use annals_embedded::{Builder, Config, Embedded};
 
 const GRACE: Duration = Duration::from_secs(20);
@@ -127,4 +129,84 @@ async fn a_stray_file_between_the_segments_hides_nothing() {
     log.verify(topic.name()).await.unwrap();
     topic.append(Record::new("more")).await.unwrap();
     assert_eq!(count(&topic, false).await.0, 17);
+}
+
+#[tokio::test]
+async fn a_lost_tail_or_start_is_made_anew() {
+    for lost in ["tail", "start"] {
+        let dir = tempfile::tempdir().unwrap();
+        written(dir.path()).await;
+        let file = dir.path().join("orders").join(lost);
+        std::fs::remove_file(&file).unwrap();
+        let log = open(dir.path());
+        let topic = Bus::new(log.clone()).topic("orders").await.unwrap();
+        let (read, error) = count(&topic, false).await;
+        assert!(error.is_none(), "{lost}: {error:?}");
+        assert_eq!(read, 16, "{lost}");
+        assert!(!file.exists(), "reading changes nothing");
+        log.verify(topic.name()).await.unwrap();
+        // One that waits at the end is told of what is appended then.
+        let mut follow = topic.follow(topic.end().await.unwrap()).await.unwrap();
+        let other = Bus::new(open(dir.path()));
+        let writer = other.topic("orders").await.unwrap();
+        writer.append(Record::new("more")).await.unwrap();
+        assert!(file.exists(), "{lost}");
+        let more = tokio::time::timeout(GRACE, follow.next()).await.unwrap();
+        assert_eq!(more.unwrap().unwrap().value(), b"more");
+        assert_eq!(count(&writer, false).await.0, 17, "{lost}");
+        assert_eq!(count(&topic, false).await.0, 17, "{lost}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_start_of_a_trimmed_topic_is_corrupt_and_no_topic_that_never_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let segments = written(dir.path()).await;
+    std::fs::remove_file(&segments[0]).unwrap();
+    std::fs::remove_file(dir.path().join("orders/start")).unwrap();
+    let bus = Bus::new(open(dir.path()));
+    for create in [false, true] {
+        let topic = bus.topic("orders");
+        let topic = if create {
+            topic.create_if_missing()
+        } else {
+            topic
+        };
+        let error = topic.await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert!(error.to_string().contains("\"start\""), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_has_lost_its_cursor_is_corrupt_and_not_new() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path()).await;
+    std::fs::remove_file(dir.path().join("orders/groups/billing/cursor")).unwrap();
+    let log = open(dir.path());
+    let topic = Bus::new(log.clone()).topic("orders").await.unwrap();
+    let billing = Group::new("billing").unwrap();
+    let asked = [
+        topic.subscribe("billing").await.err(),
+        log.create_group(topic.name(), &billing, None).await.err(),
+        log.group_lag(topic.name(), &billing).await.err(),
+    ];
+    for error in asked {
+        assert_eq!(error.unwrap().kind(), ErrorKind::Corrupt);
+    }
+}
+
+#[tokio::test]
+async fn a_topic_that_is_there_but_perhaps_not_durably_is_unknown() {
+    let disk = FaultyDisk::new(Clock::system());
+    let builder = Builder::memory().disk(Arc::new(disk.clone()), "root");
+    let bus = Bus::new(builder.build().unwrap());
+    bus.topic("first").create_if_missing().await.unwrap();
+    // The new directory's is the first sync of a directory, the root's the second.
+    disk.faults()
+        .inject(Fault::new(Call::SyncDir).skip(1).errno(24));
+    let error = bus.topic("orders").create_if_missing().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Blocked, "{error}");
+    assert_eq!(error.effect(), Effect::Unknown, "{error}");
+    bus.topic("orders").await.unwrap();
 }

@@ -113,11 +113,17 @@ pub(super) struct Recovered {
 pub(super) fn recover(place: &Place) -> Result<Recovered> {
     let disk = &*place.disk;
     let dir = place.root.join(place.name.as_str());
-    let slot = Slot::open(disk, &dir.join("tail"), OpenMode::Write)
-        .map_err(|e| Topic::absent(place, e))?;
-    let value = slot.read().map_err(|e| Topic::absent(place, e))?;
-    let tail = value.as_deref().and_then(Tail::decode);
     let topic = Topic::assemble(place, None)?;
+    let path = dir.join("tail");
+    let absent = |e| Topic::absent(place, "tail", e);
+    let slot = match Slot::open(disk, &path, OpenMode::Write) {
+        // Lost: what it said is found by a scan, as where it is empty.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Slot::create(disk, &path),
+        other => other,
+    }
+    .map_err(absent)?;
+    let value = slot.read().map_err(absent)?;
+    let tail = value.as_deref().and_then(Tail::decode);
     let fail = |e| topic.io("opening the topic for appending", e);
     if let Some(hole) = topic.first_hole() {
         return Err(hole);

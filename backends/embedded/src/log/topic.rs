@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use annals_core::{
     Effect, Error, ErrorKind, PartitionId, Position, Result, Retry, Timestamp, TopicName,
@@ -20,6 +21,9 @@ use super::tail::{End, Tail};
 use crate::disk::{DirEntry, Disk, OpenMode};
 use crate::error::of_io;
 use crate::slot::Slot;
+
+/// How long the end that a scan found is believed where `tail` is lost.
+const RESCAN: Duration = Duration::from_secs(1);
 
 /// An open topic, for reading; [`TopicLog`](super::TopicLog) holds one and writes to it.
 #[derive(Debug)]
@@ -42,15 +46,49 @@ pub struct Topic {
 
 #[derive(Debug)]
 pub(super) struct Foreign {
-    slot: Slot,
-    /// The end that a scan found, and the tail value that it was made for.
-    scanned: Option<(Option<Tail>, End)>,
+    /// `None`: the file is lost, until somebody writes and makes it anew.
+    slot: Option<Slot>,
+    /// The end that a scan found, the tail value that it was made for, and when.
+    scanned: Option<(Option<Tail>, End, Instant)>,
 }
 
 impl Foreign {
+    fn new(place: &Place) -> Result<Self> {
+        let mut new = Self {
+            slot: None,
+            scanned: None,
+        };
+        let dir = place.root.join(place.name.as_str());
+        new.open(&*place.disk, &dir)
+            .map_err(|e| of_io("opening the topic", e).on_topic(&place.name))?;
+        Ok(new)
+    }
+
+    /// Opens the file if it is there.
+    fn open(&mut self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+        if self.slot.is_none() {
+            match Slot::open(disk, &dir.join("tail"), OpenMode::Read) {
+                Ok(slot) => self.slot = Some(slot),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self) -> io::Result<Option<Vec<u8>>> {
+        self.slot.as_ref().map_or(Ok(None), Slot::read)
+    }
+
+    /// Whether a scan is still good: without the file nobody says when to scan again.
+    fn is_recent(&self, at: &Instant) -> bool {
+        self.slot.is_some() || at.elapsed() < RESCAN
+    }
+
     /// Whether a group is being committed, and what `tail` says then.
     pub(super) fn look(&self, topic: &Topic) -> Result<(bool, Option<Tail>)> {
-        let look = || Ok((self.slot.is_held()?, self.slot.read()?));
+        let held = || self.slot.as_ref().map_or(Ok(false), Slot::is_held);
+        let look = || Ok((held()?, self.read()?));
         let (held, value) = look().map_err(|e| topic.io("reading tail", e))?;
         Ok((held, value.as_deref().and_then(Tail::decode)))
     }
@@ -176,10 +214,12 @@ pub fn create(
         Slot::create(disk, &making.join("tail"))?.write(&tail.encode(), true)?;
         Slot::create(disk, &making.join("start"))?.write(&0_u64.to_le_bytes(), true)?;
         disk.sync_dir(&making)?;
-        disk.rename(&making, &dir)?;
-        disk.sync_dir(root)
+        disk.rename(&making, &dir)
     };
-    fill().map_err(fail)
+    fill().map_err(fail)?;
+    // From here on it is there; whether it outlives a loss of power is not known.
+    disk.sync_dir(root)
+        .map_err(|e| fail(e).with_effect(Effect::Unknown))
 }
 
 /// Removes a flat directory that was left half made.
@@ -215,26 +255,29 @@ impl Topic {
     /// `NotFound`; `Corrupt` when there is no segment at all; the disk's. Broken frames and missing
     /// segments are the reader's to meet: the records before them stay readable.
     pub fn open(place: &Place) -> Result<Arc<Self>> {
-        let slot = Slot::open(
-            &*place.disk,
-            &place.root.join(place.name.as_str()).join("tail"),
-            OpenMode::Read,
-        )
-        .map_err(|e| Self::absent(place, e))?;
-        let foreign = Foreign {
-            slot,
-            scanned: None,
-        };
+        let foreign = Foreign::new(place)?;
         let topic = Self::assemble(place, Some(Mutex::new(foreign)))?;
         topic.refresh()?;
         Ok(Arc::new(topic))
     }
 
-    pub(super) fn absent(place: &Place, error: io::Error) -> Error {
-        let error = if error.kind() == io::ErrorKind::NotFound {
-            Error::not_found("there is no such topic; create it first").with_source(error)
-        } else {
+    /// What it means that a topic's file could not be opened.
+    pub(super) fn absent(place: &Place, file: &str, error: io::Error) -> Error {
+        let dir = place.root.join(place.name.as_str());
+        let error = if error.kind() != io::ErrorKind::NotFound {
             of_io("opening the topic", error)
+        } else if holds_topic(&*place.disk, &dir).unwrap_or(false) {
+            Error::new(
+                ErrorKind::Corrupt,
+                Effect::None,
+                Retry::Never,
+                format!(
+                    "the file \"{file}\" of the topic is lost, and cannot be made anew from what is left; restore it from a copy"
+                ),
+            )
+            .with_source(error)
+        } else {
+            Error::not_found("there is no such topic; create it first").with_source(error)
         };
         error.on_topic(&place.name)
     }
@@ -247,10 +290,11 @@ impl Topic {
         } else {
             OpenMode::Write
         };
-        let start = Slot::open(&*place.disk, &dir.join("start"), mode)
-            .map_err(|e| Self::absent(place, e))?;
+        let start =
+            open_start(&*place.disk, &dir, mode).map_err(|e| Self::absent(place, "start", e))?;
+        let known = Segments::new();
         let (segments, earliest) =
-            load_kept(&*place.disk, &dir, &place.name, &Segments::new(), &start)?;
+            load_kept(&*place.disk, &dir, &place.name, &known, start.as_ref())?;
         let Some((_, first)) = segments.first_key_value() else {
             return Err(corrupt(&place.name, earliest, "the topic has no segment"));
         };
@@ -326,25 +370,25 @@ impl Topic {
         let mut foreign = lock(foreign);
         loop {
             let value = foreign
-                .slot
-                .read()
+                .open(&*self.disk, &self.dir)
+                .and_then(|()| foreign.read())
                 .map_err(|e| self.io("reading tail", e))?;
             let tail = value.as_deref().and_then(Tail::decode);
             if let Some(tail) = tail.filter(|t| t.boot == self.disk.boot()) {
                 return self.see(tail.end);
             }
             // Nobody has written since the page cache was lost: what the disk holds, is.
-            if let Some((_, end)) = foreign.scanned.as_ref().filter(|(known, _)| *known == tail) {
+            let scanned = foreign.scanned.as_ref();
+            if let Some((_, end, _)) =
+                scanned.filter(|(known, _, at)| *known == tail && foreign.is_recent(at))
+            {
                 return self.see(*end);
             }
             self.reload()?;
             let end = super::recover::scan_end(self, tail.as_ref())?;
-            let again = foreign
-                .slot
-                .read()
-                .map_err(|e| self.io("reading tail", e))?;
+            let again = foreign.read().map_err(|e| self.io("reading tail", e))?;
             if again == value {
-                foreign.scanned = Some((tail, end));
+                foreign.scanned = Some((tail, end, Instant::now()));
                 return self.see(end);
             }
         }
@@ -365,8 +409,8 @@ impl Topic {
     }
 
     /// The low-water mark's file: rarely needed, so it is not kept open.
-    fn start(&self, mode: OpenMode) -> io::Result<Slot> {
-        Slot::open(&*self.disk, &self.dir.join("start"), mode)
+    fn start(&self, mode: OpenMode) -> io::Result<Option<Slot>> {
+        open_start(&*self.disk, &self.dir, mode)
     }
 
     /// The oldest position that is kept, read again from disk.
@@ -376,7 +420,7 @@ impl Topic {
     pub fn reread_earliest(&self) -> Result<u64> {
         let value = self
             .start(OpenMode::Read)
-            .and_then(|start| start.read())
+            .and_then(|start| start.as_ref().map_or(Ok(None), Slot::read))
             .map_err(|e| self.io("reading start", e))?;
         let earliest = low_water(value.as_deref());
         self.raise(earliest);
@@ -411,7 +455,10 @@ impl Topic {
             return Ok(());
         }
         self.start(OpenMode::Write)
-            .and_then(|start| start.write(&earliest.to_le_bytes(), true))
+            .and_then(|start| {
+                let start = start.ok_or(io::ErrorKind::NotFound)?;
+                start.write(&earliest.to_le_bytes(), true)
+            })
             .map_err(|e| self.io("moving the low-water mark", e))?;
         self.raise(earliest);
         self.remove_below(earliest.min(active))
@@ -487,7 +534,8 @@ impl Topic {
         let start = self
             .start(OpenMode::Read)
             .map_err(|e| self.io("reading start", e))?;
-        let (segments, earliest) = load_kept(&*self.disk, &self.dir, &self.name, &known, &start)?;
+        let (segments, earliest) =
+            load_kept(&*self.disk, &self.dir, &self.name, &known, start.as_ref())?;
         self.raise(earliest);
         self.keys.retain(|first| segments.contains_key(&first));
         *self
@@ -593,6 +641,27 @@ pub(super) fn corrupt(name: &TopicName, position: u64, what: &str) -> Error {
     .in_partition(PartitionId::ONLY)
 }
 
+/// The low-water mark's file. Where it is lost and nothing has been trimmed, the mark can only be
+/// 0: that is `None`, and for writing the file is made anew.
+fn open_start(disk: &dyn Disk, dir: &Path, mode: OpenMode) -> io::Result<Option<Slot>> {
+    let path = dir.join("start");
+    let error = match Slot::open(disk, &path, mode) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => e,
+        other => return other.map(Some),
+    };
+    let first = disk.open(&path_of(dir, 0), OpenMode::Read);
+    if first.is_err() {
+        return Err(error);
+    }
+    if mode == OpenMode::Read {
+        return Ok(None);
+    }
+    let start = Slot::create(disk, &path)?;
+    start.write(&0_u64.to_le_bytes(), true)?;
+    disk.sync_dir(dir)?;
+    Ok(Some(start))
+}
+
 fn low_water(value: Option<&[u8]>) -> u64 {
     value.map_or(0, |bytes| super::frame::u64_at(bytes, 0))
 }
@@ -604,9 +673,9 @@ fn load_kept(
     dir: &Path,
     name: &TopicName,
     known: &Segments,
-    start: &Slot,
+    start: Option<&Slot>,
 ) -> Result<(Segments, u64)> {
-    let mark = || match start.read() {
+    let mark = || match start.map_or(Ok(None), Slot::read) {
         Ok(value) => Ok(low_water(value.as_deref())),
         Err(e) => Err(of_io("reading start", e).on_topic(name)),
     };

@@ -1,5 +1,6 @@
 //! Waiting for a topic to grow, whoever writes it.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,13 +32,14 @@ impl Waiter {
         } else {
             let notify = Arc::new(Notify::new());
             let wake = Arc::clone(&notify);
-            let watch = topic
-                .disk()
-                .watch(
-                    &topic.dir().join("tail"),
-                    Arc::new(move || wake.notify_one()),
-                )
-                .map_err(|e| of_io("watching the topic", e))?;
+            let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || wake.notify_one());
+            let disk = topic.disk();
+            let watch = match disk.watch(&topic.dir().join("tail"), Arc::clone(&wake)) {
+                // Lost; whoever writes next makes it anew.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => disk.watch(topic.dir(), wake),
+                other => other,
+            }
+            .map_err(|e| of_io("watching the topic", e))?;
             Some((watch, notify))
         };
         Ok(Self {
