@@ -178,7 +178,13 @@ fn a_flipped_bit_is_named_by_topic_and_position_and_what_is_before_it_is_read() 
     bytes[at] ^= 1;
     std::fs::write(&segment, bytes).unwrap();
     let verified = log.run(&["verify"]);
-    verified.fails(4, &["\"t\"", "a stored record is broken at position 0@3"]);
+    verified.fails(
+        4,
+        &[
+            "\"t\"",
+            "a stored record is broken in 00000000000000000000.seg at position 0@3",
+        ],
+    );
     assert_eq!(
         verified
             .text()

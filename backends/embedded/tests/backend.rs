@@ -787,7 +787,7 @@ async fn verify_counts_what_is_whole_and_names_what_is_not() {
     assert!(
         error
             .to_string()
-            .starts_with("file read \"orders\": a stored record is broken at position 0@3"),
+            .starts_with("file read \"orders\": a stored record is broken in 00000000000000000000.seg at position 0@3"),
         "{error}"
     );
     let nowhere = TopicName::new("nowhere").unwrap();
