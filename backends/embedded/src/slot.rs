@@ -24,6 +24,15 @@ pub const MAX_VALUE: usize = SECTOR - HEADER;
 /// How often a reader looks again when writers were faster.
 const LOOKS: usize = 1000;
 
+/// What a slot file holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Seen {
+    /// The newest whole value.
+    pub value: Option<Vec<u8>>,
+    /// Whether a slot is neither whole nor unused, and stays so: it may have held a newer value.
+    pub broken: bool,
+}
+
 /// An open slot file.
 ///
 /// One writer at a time (whoever holds the lock on the thing it belongs to); any number of
@@ -69,7 +78,16 @@ impl Slot {
 
     /// The newest value; `None` when none was ever written, or none is whole.
     pub fn read(&self) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.newest()?.map(|(_, value)| value))
+        Ok(self.look()?.value)
+    }
+
+    /// The newest value, and whether it is surely the last one that was written.
+    pub fn look(&self) -> io::Result<Seen> {
+        let (newest, broken) = self.newest()?;
+        Ok(Seen {
+            value: newest.map(|(_, value)| value),
+            broken,
+        })
     }
 
     /// Writes a value, and syncs it when `sync` says so: without, a process that is killed loses
@@ -81,7 +99,7 @@ impl Slot {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let last = match *newest {
             Some(last) => last,
-            None => self.newest()?.map_or(0, |(number, _)| number),
+            None => self.newest()?.0.map_or(0, |(number, _)| number),
         };
         let number = last + 1;
         let sector = encode(number, value)?;
@@ -123,7 +141,8 @@ impl Slot {
         self.file.is_held()
     }
 
-    fn newest(&self) -> io::Result<Option<(u64, Vec<u8>)>> {
+    /// The newest whole value with its number, and whether a slot is broken.
+    fn newest(&self) -> io::Result<(Option<(u64, Vec<u8>)>, bool)> {
         let mut before = None;
         for _ in 0..LOOKS {
             let slots = [self.sector(0)?, self.sector(SLOT)?];
@@ -135,10 +154,11 @@ impl Slot {
                 .zip(&values)
                 .all(|(slot, value)| value.is_some() || slot.iter().all(|byte| *byte == 0));
             if whole || before.as_ref() == Some(&slots) {
-                return Ok(values
+                let newest = values
                     .into_iter()
                     .flatten()
-                    .max_by_key(|(number, _)| *number));
+                    .max_by_key(|(number, _)| *number);
+                return Ok((newest, !whole));
             }
             before = Some(slots);
             std::thread::yield_now();

@@ -8,6 +8,7 @@ mod golden;
 mod keys;
 mod model;
 mod moment;
+mod slots;
 
 use std::collections::VecDeque;
 use std::path::Path;

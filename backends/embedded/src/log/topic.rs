@@ -20,10 +20,15 @@ use super::stamps::Stamps;
 use super::tail::{End, Tail};
 use crate::disk::{DirEntry, Disk, OpenMode};
 use crate::error::of_io;
-use crate::slot::Slot;
+use crate::slot::{Seen, Slot};
 
 /// How long the end that a scan found is believed where `tail` is lost.
 const RESCAN: Duration = Duration::from_secs(1);
+
+/// How often, and how far apart, a reader of a broken `tail` looks whether a commit is over: each
+/// mends the place or the one after it does.
+const COMMIT_LOOKS: u32 = 1000;
+const COMMIT_PAUSE: Duration = Duration::from_millis(1);
 
 /// An open topic, for reading; [`TopicLog`](super::TopicLog) holds one and writes to it.
 #[derive(Debug)]
@@ -76,8 +81,18 @@ impl Foreign {
         Ok(())
     }
 
-    fn read(&self) -> io::Result<Option<Vec<u8>>> {
-        self.slot.as_ref().map_or(Ok(None), Slot::read)
+    /// Whether a group is being committed, and what `tail` holds then; nothing where it is lost.
+    fn peek(&self) -> io::Result<(bool, Seen)> {
+        match &self.slot {
+            Some(slot) => Ok((slot.is_held()?, slot.look()?)),
+            None => Ok((
+                false,
+                Seen {
+                    value: None,
+                    broken: false,
+                },
+            )),
+        }
     }
 
     /// Whether a scan is still good: without the file nobody says when to scan again.
@@ -87,10 +102,8 @@ impl Foreign {
 
     /// Whether a group is being committed, and what `tail` says then.
     pub(super) fn look(&self, topic: &Topic) -> Result<(bool, Option<Tail>)> {
-        let held = || self.slot.as_ref().map_or(Ok(false), Slot::is_held);
-        let look = || Ok((held()?, self.read()?));
-        let (held, value) = look().map_err(|e| topic.io("reading tail", e))?;
-        Ok((held, value.as_deref().and_then(Tail::decode)))
+        let (held, seen) = self.peek().map_err(|e| topic.io("reading tail", e))?;
+        Ok((held, seen.value.as_deref().and_then(Tail::decode)))
     }
 }
 
@@ -368,16 +381,32 @@ impl Topic {
             return Ok(self.end());
         };
         let mut foreign = lock(foreign);
+        let fail = |e| self.io("reading tail", e);
+        let mut looks = 0;
         loop {
-            let value = foreign
-                .open(&*self.disk, &self.dir)
-                .and_then(|()| foreign.read())
-                .map_err(|e| self.io("reading tail", e))?;
-            let tail = value.as_deref().and_then(Tail::decode);
-            if let Some(tail) = tail.filter(|t| t.boot == self.disk.boot()) {
+            // A broken place may have held a newer end: the other one's is no more than a lower
+            // bound. Behind it lie what was acknowledged and, while a group is being committed,
+            // what is not durable.
+            foreign.open(&*self.disk, &self.dir).map_err(fail)?;
+            let (held, seen) = foreign.peek().map_err(fail)?;
+            let tail = seen.value.as_deref().and_then(Tail::decode);
+            if let Some(tail) = tail.filter(|t| t.boot == self.disk.boot() && !seen.broken) {
+                foreign.scanned = None;
                 return self.see(tail.end);
             }
-            // Nobody has written since the page cache was lost: what the disk holds, is.
+            if held && seen.broken {
+                looks += 1;
+                if looks > COMMIT_LOOKS {
+                    return Err(fail(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "a place of tail is broken, and its writer is at work",
+                    )));
+                }
+                std::thread::sleep(COMMIT_PAUSE);
+                continue;
+            }
+            // Nobody has written since the page cache was lost, or nobody is writing: what the
+            // disk holds, is.
             let scanned = foreign.scanned.as_ref();
             if let Some((_, end, _)) =
                 scanned.filter(|(known, _, at)| *known == tail && foreign.is_recent(at))
@@ -386,8 +415,8 @@ impl Topic {
             }
             self.reload()?;
             let end = super::recover::scan_end(self, tail.as_ref())?;
-            let again = foreign.read().map_err(|e| self.io("reading tail", e))?;
-            if again == value {
+            let (held, again) = foreign.peek().map_err(fail)?;
+            if again == seen && !(held && seen.broken) {
                 foreign.scanned = Some((tail, end, Instant::now()));
                 return self.see(end);
             }
