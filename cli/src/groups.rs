@@ -40,7 +40,7 @@ async fn list(bus: &Bus, topic: &TopicName, json: bool, stop: &Stop) -> Result<(
     for group in bus.admin()?.groups(topic).await? {
         let lag = match opened.group_lag(&group.group).await {
             // The others have theirs.
-            Err(e) if e.kind() == ErrorKind::Config => {
+            Err(e) if matches!(e.kind(), ErrorKind::Config | ErrorKind::Corrupt) => {
                 tell(format!("group \"{}\": {}", group.group, text_of(&e)));
                 Lag::default()
             }

@@ -53,6 +53,9 @@ pub(crate) async fn run(url: &str, arguments: &Verify, stop: &Stop) -> Result<()
                         if index.stale { "stale" } else { "broken" },
                     ));
                 }
+                for broken in &seen.broken {
+                    tell(format!("topic \"{topic}\": {broken}"));
+                }
                 row.extend([seen.segments, seen.records, seen.bytes].map(|n| n.to_string()));
                 row.push("whole".to_owned());
             }

@@ -60,8 +60,9 @@ impl Groups {
         }))
     }
 
-    /// All groups with their rows, by name. Blocks.
-    pub fn list(&self) -> Result<Vec<(Group, Lease)>> {
+    /// All groups with their rows, by name; one whose cursor is broken has the error that says so.
+    /// Blocks.
+    pub fn list(&self) -> Result<Vec<(Group, Result<Lease>)>> {
         let entries = match self.0.disk.list(&self.0.all()) {
             Ok(entries) => entries,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -73,8 +74,11 @@ impl Groups {
             let Ok(group) = Group::new(&entry.name) else {
                 continue;
             };
-            if let Some(row) = self.0.load(&group)? {
-                groups.push((group, row.lease()));
+            match self.0.load(&group) {
+                Ok(Some(row)) => groups.push((group, Ok(row.lease()))),
+                Ok(None) => {}
+                Err(e) if e.kind() == ErrorKind::Corrupt => groups.push((group, Err(e))),
+                Err(e) => return Err(e),
             }
         }
         groups.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -160,7 +164,7 @@ fn broken(group: &Group) -> Error {
         Effect::None,
         Retry::Never,
         format!(
-            "the cursor of group \"{group}\" cannot be read; delete the group and start it where its work stands"
+            "the cursor of group \"{group}\" cannot be read; delete the group and create it where its work stands (annals: groups delete, then groups create --from after:POSITION)"
         ),
     )
 }
@@ -330,8 +334,12 @@ impl Shared {
         if known.lock.is_some() {
             return Err(blocked("this process"));
         }
-        if self.read(group)?.is_none() {
-            return Err(gone(group));
+        match self.read(group) {
+            Ok(Some(_)) => {}
+            Ok(None) => return Err(gone(group)),
+            // Deleting it is the way out.
+            Err(e) if e.kind() == ErrorKind::Corrupt => {}
+            Err(e) => return Err(e),
         }
         let _changing = self.changing()?;
         let dir = self.dir(group);

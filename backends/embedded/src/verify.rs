@@ -8,8 +8,8 @@ use crate::log::verify::{Verified, verify};
 
 impl Embedded {
     /// Reads a topic up to its durable end and checks every checksum, and that nothing is missing
-    /// in between. An index that is stale or broken is told in the result: it is derived, no record
-    /// is lost with it.
+    /// in between. An index that is stale or broken is told in the result, and so is a broken place
+    /// of `tail` or `start` and a group's broken cursor: no record is lost with them.
     ///
     /// Writes nothing and takes no lock, so it works beside the process that writes; what is
     /// appended after the call is not looked at. What retention removes meanwhile is left out.
@@ -22,7 +22,17 @@ impl Embedded {
     /// Dropped, the reading goes on to its end in the background and its result is lost.
     pub async fn verify(&self, topic: &TopicName) -> Result<Verified> {
         let checked = match self.root().topic(topic).await {
-            Ok(there) => blocking(move || verify(&there)).await,
+            Ok(there) => {
+                let groups = self.root().open(topic).groups.clone();
+                blocking(move || {
+                    let mut verified = verify(&there)?;
+                    let cursors = groups.list()?.into_iter();
+                    let broken = cursors.filter_map(|(_, lease)| lease.err());
+                    verified.broken.extend(broken.map(|e| e.to_string()));
+                    Ok(verified)
+                })
+                .await
+            }
             Err(e) => Err(e),
         };
         checked.map_err(|e| e.during(Operation::Read).on_topic(topic).by(self.name()))

@@ -252,3 +252,33 @@ async fn on_a_real_disk_too() {
     two.delete(&group()).unwrap();
     assert!(two.list().unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn a_broken_cursor_fails_its_own_group_which_can_be_deleted_and_made_again() {
+    let disk = FaultyDisk::new(Clock::system());
+    let groups = topic_on(&disk);
+    let other = Group::new("audit").unwrap();
+    assert!(groups.found(&other, &first(after(2))).await.unwrap());
+    assert!(groups.found(&group(), &first(after(4))).await.unwrap());
+    let file = disk
+        .open(Path::new("topic/groups/billing/cursor"), OpenMode::Write)
+        .unwrap();
+    file.write_at(&[0xff], 4096 + 20).unwrap();
+
+    let listed = groups.list().unwrap();
+    assert_eq!(listed.len(), 2);
+    assert_eq!(listed[0].0, other);
+    assert_eq!(listed[0].1.as_ref().unwrap().at, after(2));
+    let broken = listed[1].1.as_ref().unwrap_err();
+    assert_eq!(
+        (&listed[1].0, broken.kind()),
+        (&group(), ErrorKind::Corrupt)
+    );
+    let taken = groups.found(&group(), &first(after(9))).await.unwrap_err();
+    assert_eq!(taken.kind(), ErrorKind::Corrupt);
+
+    groups.delete(&group()).unwrap();
+    assert_eq!(groups.list().unwrap().len(), 1);
+    assert!(groups.found(&group(), &first(after(3))).await.unwrap());
+    assert_eq!(row(&groups).await.at, after(3));
+}

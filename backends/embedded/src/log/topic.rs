@@ -423,6 +423,36 @@ impl Topic {
         }
     }
 
+    /// What is broken in `tail` and `start`, a line each.
+    pub(super) fn broken_slots(&self) -> Result<Vec<String>> {
+        let mut broken = Vec::new();
+        for (file, what) in [
+            (
+                "tail",
+                "readers find the end by the records instead, and the next appends mend it",
+            ),
+            (
+                "start",
+                "the oldest position kept may be taken for an earlier one, until retention next moves it",
+            ),
+        ] {
+            let seen = Slot::open(&*self.disk, &self.dir.join(file), OpenMode::Read)
+                .and_then(|slot| slot.look());
+            let seen = match seen {
+                Ok(seen) => seen,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    broken.push(format!("the file {file} is missing"));
+                    continue;
+                }
+                Err(e) => return Err(self.io(&format!("reading {file}"), e)),
+            };
+            if seen.broken {
+                broken.push(format!("a place of the file {file} is broken; {what}"));
+            }
+        }
+        Ok(broken)
+    }
+
     /// Takes over an end that another process published.
     fn see(&self, mut end: End) -> Result<End> {
         if !self.read_segments().contains_key(&end.segment) {

@@ -21,6 +21,9 @@ pub struct Verified {
     /// Indexes that are not. They are derived: no record is lost with them, they are made anew
     /// when they are needed, and may be deleted.
     pub unfit: Vec<Unfit>,
+    /// What else is broken, one line each, naming the file: a place of `tail` or `start`, a
+    /// group's cursor. No record is lost with it.
+    pub broken: Vec<String>,
 }
 
 /// An index that does not fit its segment.
@@ -48,7 +51,10 @@ pub fn verify(topic: &Topic) -> Result<Verified> {
     {
         return Err(topic.hole(end.earliest));
     }
-    let mut verified = Verified::default();
+    let mut verified = Verified {
+        broken: topic.broken_slots()?,
+        ..Verified::default()
+    };
     for segment in segments {
         if segment.header.first > end.next {
             break;

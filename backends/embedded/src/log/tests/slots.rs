@@ -64,3 +64,18 @@ fn what_is_not_durable_is_not_read_behind_a_broken_tail() {
     foreign.refresh().unwrap();
     assert_eq!(values(&all(&foreign)), ["a", "b"]);
 }
+
+#[test]
+fn verify_tells_of_a_broken_place() {
+    let disk = FaultyDisk::new(clock());
+    let here = place(disk.clone(), TINY);
+    let mut writer = made(&here, Dedupe::Off);
+    put(&mut writer, "a");
+    assert!(verify::verify(writer.topic()).unwrap().broken.is_empty());
+    for slot in 0..2 {
+        let topic = Topic::open(&place(broken(&disk, slot), TINY)).unwrap();
+        let verified = verify::verify(&topic).unwrap();
+        assert_eq!((verified.records, verified.broken.len()), (1, 1));
+        assert!(verified.broken[0].contains("tail"));
+    }
+}
