@@ -20,7 +20,12 @@ pub(crate) fn of_io(what: &str, error: io::Error) -> Error {
             Retry::Never,
             "; it is there already",
         ),
-        Io::PermissionDenied | Io::ReadOnlyFilesystem => (
+        Io::ReadOnlyFilesystem => (
+            ErrorKind::Denied,
+            Retry::Never,
+            "; the file system is mounted read-only, mount it for writing (mount -o remount,rw) and see why it was not (dmesg)",
+        ),
+        Io::PermissionDenied => (
             ErrorKind::Denied,
             Retry::Never,
             "; this process may not, check the owner and mode of the log's directory",
@@ -130,5 +135,12 @@ mod tests {
             assert!(error.find_source::<io::Error>().is_some());
             assert!(error.to_string().starts_with("reading it failed"));
         }
+    }
+
+    #[test]
+    fn a_read_only_mount_is_not_told_as_a_matter_of_rights() {
+        let told = |errno| of_io("appending", io::Error::from_raw_os_error(errno)).to_string();
+        assert!(told(30).contains("mounted read-only") && !told(30).contains("owner and mode"));
+        assert!(told(13).contains("owner and mode") && !told(13).contains("mount"));
     }
 }
