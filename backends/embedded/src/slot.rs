@@ -33,6 +33,9 @@ pub struct Seen {
     pub broken: bool,
 }
 
+/// A value and its number.
+type Numbered = (u64, Vec<u8>);
+
 /// An open slot file.
 ///
 /// One writer at a time (whoever holds the lock on the thing it belongs to); any number of
@@ -142,7 +145,7 @@ impl Slot {
     }
 
     /// The newest whole value with its number, and whether a slot is broken.
-    fn newest(&self) -> io::Result<(Option<(u64, Vec<u8>)>, bool)> {
+    fn newest(&self) -> io::Result<(Option<Numbered>, bool)> {
         let mut before = None;
         for _ in 0..LOOKS {
             let slots = [self.sector(0)?, self.sector(SLOT)?];
