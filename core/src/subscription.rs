@@ -127,6 +127,9 @@ impl Subscription {
     /// reached. Where nothing is left unsettled, nothing comes again. Queues settle each record,
     /// and hand out none of these again.
     ///
+    /// A gap that arrived and that [`next`](Self::next) has not told yet may be told no more: what
+    /// is committed may lie behind it.
+    ///
     /// # Errors
     /// Whatever kept the last commit from being stored; `Timeout` when the service did not answer
     /// within `grace`. What was not committed comes again to others.
