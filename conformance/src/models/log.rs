@@ -235,7 +235,7 @@ fn capabilities(topic: &Topic) -> Capabilities {
             in_flight: 16,
             no_group: NoGroup::Kept.into(),
         },
-        durability: Durability::Memory.into(),
+        durability: Durability::Managed.into(),
         groups: GroupCapabilities {
             names: GroupNames::Any(u32::MAX).into(),
             members: Members::Local.into(),

@@ -292,7 +292,7 @@ fn capabilities(dedupe: Option<Duration>) -> Capabilities {
             in_flight: 1,
             no_group: NoGroup::Refused.into(),
         },
-        durability: Durability::Memory.into(),
+        durability: Durability::Managed.into(),
         groups: GroupCapabilities {
             names: GroupNames::Any(u32::MAX).into(),
             members: Members::Queue.into(),

@@ -1,0 +1,246 @@
+//! What stands between a model and its clients: cut connections, slow answers, a meter.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use annals_core::driver::{
+    AppendOptions, Arrived, Backend, Commits, Delivered, Fetched, Inbound, Lease, Leases, Mark,
+    Opened, Partition, ReadRange, Reader, Room, Settled, Settler, Source, SubscribeOptions,
+    Tenancy, Token, Verdict,
+};
+use annals_core::{
+    AppendReport, Batch, Clock, Cursor, Effect, Error, ErrorKind, Group, Recorded, Result, Retry,
+    Start, TopicName,
+};
+use async_trait::async_trait;
+use std::sync::Arc;
+
+use super::Meter;
+use crate::tap::{Hook, Passage};
+
+/// A gate that all clients of one model go through.
+#[derive(Debug)]
+pub(super) struct Gate {
+    clock: Clock,
+    cut: AtomicBool,
+    delay: Mutex<Duration>,
+    pulled: AtomicU64,
+    calls: AtomicU64,
+    fired: AtomicUsize,
+}
+
+impl Gate {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            cut: AtomicBool::new(false),
+            delay: Mutex::default(),
+            pulled: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+            fired: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn cut(&self, cut: bool) {
+        self.cut.store(cut, Ordering::SeqCst);
+    }
+
+    pub(super) fn delay(&self, by: Duration) {
+        *self.delay.lock().unwrap_or_else(PoisonError::into_inner) = by;
+    }
+
+    /// How many calls were cut off or delayed.
+    pub(super) fn fired(&self) -> usize {
+        self.fired.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn read(&self, meter: Meter) -> u64 {
+        match meter {
+            Meter::BytesPulled => self.pulled.load(Ordering::SeqCst),
+            Meter::Calls => self.calls.load(Ordering::SeqCst),
+        }
+    }
+
+    /// Before the request leaves.
+    async fn pass(&self) -> Result<()> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        if self.cut.load(Ordering::SeqCst) {
+            self.fired.fetch_add(1, Ordering::SeqCst);
+            return Err(cut_off());
+        }
+        let delay = *self.delay.lock().unwrap_or_else(PoisonError::into_inner);
+        if !delay.is_zero() {
+            self.fired.fetch_add(1, Ordering::SeqCst);
+            self.clock.sleep(delay).await;
+        }
+        Ok(())
+    }
+
+    fn pulled(&self, records: impl Iterator<Item = usize>) {
+        let bytes: usize = records.sum();
+        self.pulled.fetch_add(bytes as u64, Ordering::SeqCst);
+    }
+}
+
+fn cut_off() -> Error {
+    Error::new(
+        ErrorKind::Disconnected,
+        Effect::None,
+        Retry::Backoff,
+        "the connection is cut; try again",
+    )
+}
+
+#[async_trait]
+impl Hook for Gate {
+    async fn append(
+        &self,
+        below: &dyn Backend,
+        topic: &TopicName,
+        batch: &Batch,
+        options: &AppendOptions,
+    ) -> Result<AppendReport> {
+        self.pass().await?;
+        below.append(topic, batch, options).await
+    }
+
+    async fn locate(
+        &self,
+        below: &dyn Backend,
+        topic: &TopicName,
+        start: &Start,
+    ) -> Result<Cursor> {
+        self.pass().await?;
+        below.locate(topic, start).await
+    }
+
+    async fn partitions(&self, below: &dyn Backend, topic: &TopicName) -> Result<Vec<Partition>> {
+        self.pass().await?;
+        below.partitions(topic).await
+    }
+
+    async fn read(
+        &self,
+        below: &dyn Backend,
+        topic: &TopicName,
+        range: &ReadRange,
+    ) -> Result<Opened> {
+        self.pass().await?;
+        below.read(topic, range).await
+    }
+
+    async fn fetch(
+        &self,
+        _: &mut Passage,
+        below: &mut dyn Reader,
+        room: Room,
+        out: &mut Vec<Recorded>,
+    ) -> Result<Fetched> {
+        self.pass().await?;
+        let before = out.len();
+        let told = below.fetch(room, out).await;
+        self.pulled(out.iter().skip(before).map(Recorded::len_bytes));
+        told
+    }
+
+    async fn subscribe(
+        &self,
+        below: &dyn Backend,
+        topic: &TopicName,
+        group: &Group,
+        options: &SubscribeOptions,
+    ) -> Result<Inbound> {
+        self.pass().await?;
+        below.subscribe(topic, group, options).await
+    }
+
+    async fn receive(
+        &self,
+        _: &mut Passage,
+        below: &mut dyn Source,
+        room: Room,
+        out: &mut Vec<Delivered>,
+    ) -> Result<Arrived> {
+        self.pass().await?;
+        let before = out.len();
+        let told = below.fetch(room, out).await;
+        self.pulled(out.iter().skip(before).map(|d| d.record.len_bytes()));
+        told
+    }
+
+    async fn settle(
+        &self,
+        below: &dyn Settler,
+        settlements: &[(Token, Verdict)],
+    ) -> Result<Vec<Settled>> {
+        self.pass().await?;
+        below.settle(settlements).await
+    }
+
+    async fn extend(
+        &self,
+        below: &dyn Settler,
+        tokens: &[Token],
+        by: Duration,
+    ) -> Result<Vec<Settled>> {
+        self.pass().await?;
+        below.extend(tokens, by).await
+    }
+
+    async fn commit(&self, below: &dyn Commits, marks: &[Mark]) -> Result<Vec<Result<()>>> {
+        self.pass().await?;
+        below.commit(marks).await
+    }
+
+    async fn load(&self, below: &dyn Leases, group: &Group) -> Result<Option<Vec<Lease>>> {
+        self.pass().await?;
+        below.load(group).await
+    }
+
+    async fn found(&self, below: &dyn Leases, group: &Group, first: &[Lease]) -> Result<bool> {
+        self.pass().await?;
+        below.found(group, first).await
+    }
+
+    async fn add(&self, below: &dyn Leases, group: &Group, children: &[Lease]) -> Result<()> {
+        self.pass().await?;
+        below.add(group, children).await
+    }
+
+    async fn take(
+        &self,
+        below: &dyn Leases,
+        group: &Group,
+        seen: &Lease,
+        by: &Arc<str>,
+    ) -> Result<Option<Tenancy>> {
+        self.pass().await?;
+        below.take(group, seen, by).await
+    }
+
+    async fn renew(
+        &self,
+        below: &dyn Leases,
+        group: &Group,
+        held: &[Tenancy],
+    ) -> Result<Vec<Result<()>>> {
+        self.pass().await?;
+        below.renew(group, held).await
+    }
+
+    async fn commit_lease(
+        &self,
+        below: &dyn Leases,
+        group: &Group,
+        marks: &[Mark],
+    ) -> Result<Vec<Result<()>>> {
+        self.pass().await?;
+        below.commit(group, marks).await
+    }
+
+    async fn release(&self, below: &dyn Leases, group: &Group, tenancy: Tenancy) -> Result<()> {
+        self.pass().await?;
+        below.release(group, tenancy).await
+    }
+}

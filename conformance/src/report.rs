@@ -1,0 +1,102 @@
+//! Verdicts as files.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::runner::Settings;
+use crate::verdict::Verdict;
+
+/// What the laws say of one backend.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// The backend's name.
+    pub backend: String,
+    /// The service behind it.
+    pub service: String,
+    /// Its version.
+    pub version: String,
+    /// `quick` or `full`.
+    pub depth: String,
+    /// One verdict a law.
+    pub laws: Vec<Verdict>,
+}
+
+/// Where verdicts are left: `target/laws` of the workspace, or what `ANNALS_LAWS_DIR` names.
+pub fn directory() -> PathBuf {
+    if let Some(set) = std::env::var_os("ANNALS_LAWS_DIR") {
+        return set.into();
+    }
+    // Tests run in their package's folder; the workspace is the outermost one with a lock file.
+    let here = std::env::current_dir().unwrap_or_default();
+    let root = here
+        .ancestors()
+        .filter(|folder| folder.join("Cargo.lock").exists())
+        .last();
+    root.unwrap_or(&here).join("target").join("laws")
+}
+
+/// Leaves one verdict, for [`collect`].
+///
+/// # Errors
+/// What the file system says.
+pub(crate) fn leave(
+    backend: &str,
+    (service, version): &(String, String),
+    settings: &Settings,
+    verdict: &Verdict,
+) -> io::Result<()> {
+    let folder = directory()
+        .join("parts")
+        .join(format!("{backend}@{service}-{version}"));
+    fs::create_dir_all(&folder)?;
+    let report = Report {
+        backend: backend.into(),
+        service: service.clone(),
+        version: version.clone(),
+        depth: settings.depth.as_str().into(),
+        laws: vec![verdict.clone()],
+    };
+    // Renamed into place: a reader sees a whole file or none.
+    let whole = folder.join(format!("{}.json", verdict.law));
+    let part = folder.join(format!(".{}.{}", verdict.law, std::process::id()));
+    fs::write(&part, serde_json::to_vec_pretty(&report)?)?;
+    fs::rename(&part, &whole)
+}
+
+/// Puts the verdicts that tests left together, one report for each backend and service.
+///
+/// # Errors
+/// What the file system says; a file that is no report.
+pub fn collect(directory: &Path) -> io::Result<Vec<Report>> {
+    let mut reports = Vec::new();
+    for folder in listed(&directory.join("parts"))? {
+        let mut whole: Option<Report> = None;
+        for file in listed(&folder)? {
+            if file.extension().is_none_or(|end| end != "json") {
+                continue;
+            }
+            let part: Report = serde_json::from_slice(&fs::read(&file)?)?;
+            match &mut whole {
+                None => whole = Some(part),
+                Some(report) => report.laws.extend(part.laws),
+            }
+        }
+        reports.extend(whole);
+    }
+    Ok(reports)
+}
+
+fn listed(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = match fs::read_dir(folder) {
+        Ok(entries) => entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<io::Result<Vec<_>>>()?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    found.sort();
+    Ok(found)
+}

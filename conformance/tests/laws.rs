@@ -1,0 +1,8 @@
+//! The laws, for each of the models.
+
+use annals_conformance::harness::{LogHarness, QueueHarness, ShardedHarness};
+use annals_conformance::laws;
+
+laws! { model_log => LogHarness::new(), refused: [] }
+laws! { model_sharded => ShardedHarness::new(), refused: [] }
+laws! { model_queue => QueueHarness::new(), refused: [range] }
