@@ -4,14 +4,16 @@
 //! its row. Members of one process compete by the row; another process can take it only when the
 //! lock is free, which the system sees to when its holder dies.
 
+mod create;
 mod cursor;
+mod tenancy;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use annals_core::driver::{Lease, Leases, Mark, Tenancy};
@@ -21,7 +23,7 @@ use async_trait::async_trait;
 use crate::disk::{Disk, DiskLock, OpenMode};
 use crate::error::{blocking, of_io};
 use crate::slot::Slot;
-use cursor::{Row, goes_back};
+use cursor::Row;
 
 /// The groups of one topic, as all members of this process use them.
 ///
@@ -169,34 +171,6 @@ fn broken(group: &Group) -> Error {
     )
 }
 
-/// A failed write of a row: the old one or the new one stands.
-fn unsure(what: &str, error: io::Error) -> Error {
-    of_io(what, error).with_effect(Effect::Unknown)
-}
-
-impl Known {
-    /// Writes and syncs a row, and takes it over.
-    fn store(&mut self, row: Row) -> io::Result<()> {
-        let slot = self.slot.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        slot.write(&row.encode(), true)?;
-        self.row = Some(row);
-        Ok(())
-    }
-
-    /// The row, if `tenancy` still owns it.
-    fn owned(&self, group: &Group, tenancy: &Tenancy) -> Result<&Row> {
-        self.row
-            .as_ref()
-            .filter(|row| {
-                self.lock.is_some()
-                    && row.owner.is_some()
-                    && row.epoch == tenancy.epoch
-                    && tenancy.partition == PartitionId::ONLY
-            })
-            .ok_or_else(|| fenced(group))
-    }
-}
-
 impl Shared {
     fn all(&self) -> PathBuf {
         self.topic.join("groups")
@@ -257,226 +231,6 @@ impl Shared {
         }
         Ok(Some(row))
     }
-
-    /// One process at a time makes and deletes groups.
-    fn changing(&self) -> Result<Box<dyn DiskLock>> {
-        match self.disk.create_dir(&self.all()) {
-            Ok(()) => self
-                .disk
-                .sync_dir(&self.topic)
-                .map_err(|e| of_io("making the directory of groups", e))?,
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(of_io("making the directory of groups", e)),
-        }
-        self.disk
-            .lock(&self.all().join(".lock"), &self.owner)
-            .map_err(|e| of_io("locking the groups", e))?
-            .map_err(|held| {
-                Error::new(
-                    ErrorKind::Blocked,
-                    Effect::None,
-                    Retry::Backoff,
-                    format!(
-                        "another process ({}) is creating or deleting a group; try again",
-                        held.owner
-                    ),
-                )
-            })
-    }
-
-    fn found(&self, group: &Group, row: &Row) -> Result<bool> {
-        // Members of this process wait for each other; the lock file is for the others.
-        let mine = self.of(group);
-        let _mine = lock(&mine);
-        if self.read(group)?.is_some() {
-            return Ok(false);
-        }
-        let _changing = self.changing()?;
-        let new = self.all().join(".new");
-        let make = || -> io::Result<bool> {
-            clear(&*self.disk, &new)?;
-            self.disk.create_dir(&new)?;
-            Slot::create(&*self.disk, &new.join("cursor"))?.write(&row.encode(), true)?;
-            self.disk.sync_dir(&new)?;
-            match self.disk.rename(&new, &self.dir(group)) {
-                Err(e)
-                    if matches!(
-                        e.kind(),
-                        io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty
-                    ) =>
-                {
-                    clear(&*self.disk, &new)?;
-                    return Ok(false);
-                }
-                other => other?,
-            }
-            self.disk.sync_dir(&self.all())?;
-            Ok(true)
-        };
-        make().map_err(|e| {
-            // What is left is removed by the next attempt too.
-            let _ = clear(&*self.disk, &new);
-            of_io("making a group", e)
-        })
-    }
-
-    fn delete(&self, group: &Group) -> Result<()> {
-        let known = self.of(group);
-        let mut known = lock(&known);
-        let blocked = |who: &str| {
-            Error::new(
-                ErrorKind::Blocked,
-                Effect::None,
-                Retry::Backoff,
-                format!("group \"{group}\" has a member in {who}; close it first"),
-            )
-        };
-        if known.lock.is_some() {
-            return Err(blocked("this process"));
-        }
-        match self.read(group) {
-            Ok(Some(_)) => {}
-            Ok(None) => return Err(gone(group)),
-            // Deleting it is the way out.
-            Err(e) if e.kind() == ErrorKind::Corrupt => {}
-            Err(e) => return Err(e),
-        }
-        let _changing = self.changing()?;
-        let dir = self.dir(group);
-        let held = match self.disk.lock(&dir.join("lock"), &self.owner) {
-            Ok(Ok(held)) => held,
-            Ok(Err(by)) => return Err(blocked(&by.owner)),
-            Err(e) => return Err(of_io("locking a group", e)),
-        };
-        let old = self.all().join(".old");
-        let remove = || -> io::Result<()> {
-            clear(&*self.disk, &old)?;
-            self.disk.rename(&dir, &old)?;
-            self.disk.sync_dir(&self.all())?;
-            clear(&*self.disk, &old)
-        };
-        let removed = remove().map_err(|e| of_io("deleting a group", e));
-        drop(held);
-        *known = Known::default();
-        removed
-    }
-
-    fn take(&self, group: &Group, seen: &Lease, by: &Arc<str>) -> Result<Option<Tenancy>> {
-        let known = self.of(group);
-        let mut known = lock(&known);
-        let mut fresh = None;
-        if known.lock.is_none() {
-            let dir = self.dir(group);
-            let locked = match self.disk.lock(&dir.join("lock"), &self.owner) {
-                Ok(Ok(locked)) => locked,
-                Ok(Err(_)) => return Ok(None),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(gone(group)),
-                Err(e) => return Err(of_io("locking a group", e)),
-            };
-            // Only now nobody else can change it.
-            let row = self.read(group)?.ok_or_else(|| gone(group))?;
-            let slot = Slot::open(&*self.disk, &dir.join("cursor"), OpenMode::Write)
-                .map_err(|e| of_io("opening a group's cursor", e))?;
-            known.slot = Some(slot);
-            known.row = Some(row);
-            fresh = Some(locked);
-        }
-        let Some(row) = known.row.clone() else {
-            return Err(broken(group));
-        };
-        let unchanged = row.counter == seen.counter
-            && row.at == seen.at
-            && row.attempts == seen.attempts
-            && seen.partition == PartitionId::ONLY;
-        if !unchanged {
-            // A lock that was taken just now goes with `fresh`.
-            return Ok(None);
-        }
-        let epoch = row.epoch + 1;
-        let next = Row {
-            epoch,
-            counter: row.counter + 1,
-            owner: Some(Arc::clone(by)),
-            ..row
-        };
-        known
-            .store(next)
-            .map_err(|e| unsure("taking a group's lease", e))?;
-        if let Some(locked) = fresh {
-            known.lock = Some(locked);
-        }
-        Ok(Some(Tenancy {
-            partition: PartitionId::ONLY,
-            epoch,
-        }))
-    }
-
-    fn renew(&self, group: &Group, held: &[Tenancy]) -> Vec<Result<()>> {
-        let known = self.of(group);
-        let mut known = lock(&known);
-        held.iter()
-            .map(|tenancy| {
-                let mut row = known.owned(group, tenancy)?.clone();
-                // Members of other processes go by the lock, so this stays in memory.
-                row.counter += 1;
-                known.row = Some(row);
-                Ok(())
-            })
-            .collect()
-    }
-
-    fn commit(&self, group: &Group, marks: &[Mark]) -> Vec<Result<()>> {
-        let known = self.of(group);
-        let mut known = lock(&known);
-        marks
-            .iter()
-            .map(|mark| {
-                let row = known.owned(group, &mark.tenancy)?;
-                if goes_back(&row.at, &mark.to)
-                    || (row.at == mark.to && row.attempts == mark.attempts)
-                {
-                    return Ok(());
-                }
-                let next = Row {
-                    counter: row.counter + 1,
-                    at: mark.to,
-                    attempts: mark.attempts,
-                    ..row.clone()
-                };
-                known
-                    .store(next)
-                    .map_err(|e| unsure("committing a group's cursor", e))
-            })
-            .collect()
-    }
-
-    fn release(&self, group: &Group, tenancy: Tenancy) -> Result<()> {
-        let known = self.of(group);
-        let mut known = lock(&known);
-        let row = known.owned(group, &tenancy)?;
-        let next = Row {
-            counter: row.counter + 1,
-            owner: None,
-            ..row.clone()
-        };
-        // Free in any case: the lock says so even where the row could not.
-        let stored = known.store(next);
-        *known = Known::default();
-        stored.map_err(|e| unsure("releasing a group's lease", e))
-    }
-}
-
-/// Removes a directory of files, if it is there.
-fn clear(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-    let entries = match disk.list(dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(e),
-    };
-    for entry in entries {
-        disk.remove(&dir.join(entry.name))?;
-    }
-    disk.remove(dir)
 }
 
 fn only(first: &[Lease]) -> Result<&Lease> {

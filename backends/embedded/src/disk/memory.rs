@@ -1,18 +1,21 @@
 //! A disk in memory, for `memory:` and for tests.
 
+mod file;
+mod watched;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Component, Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use annals_core::{Clock, Timestamp};
 
 use super::pages::Pages;
-use super::{BootId, DirEntry, Disk, DiskFile, DiskLock, DiskWatch, HeldBy, OpenMode, Reserved};
-
-type Wake = Arc<dyn Fn() + Send + Sync>;
+use super::{BootId, DirEntry, Disk, DiskFile, DiskLock, DiskWatch, HeldBy, OpenMode};
+use file::{MemoryFile, MemoryLock};
+use watched::{Wake, Watched};
 
 /// A disk in memory. It behaves as a local file system does, keeps everything for as long as the
 /// value lives, never runs full and never fails; [`FaultyDisk`](super::FaultyDisk) does.
@@ -56,46 +59,6 @@ pub(super) struct Inode {
     owner: Mutex<Option<String>>,
     /// Which opening holds it; 0: none.
     holder: AtomicU64,
-}
-
-/// A file or directory and who wants to hear of its changes.
-pub(super) struct Watched {
-    id: u64,
-    watchers: Mutex<Vec<Arc<Watcher>>>,
-    count: AtomicUsize,
-}
-
-struct Watcher {
-    wake: Wake,
-    live: AtomicBool,
-}
-
-impl Watched {
-    fn new(id: u64) -> Arc<Self> {
-        Arc::new(Self {
-            id,
-            watchers: Mutex::default(),
-            count: AtomicUsize::new(0),
-        })
-    }
-
-    fn list(&self) -> MutexGuard<'_, Vec<Arc<Watcher>>> {
-        self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn changed(&self) {
-        // Whoever adds a watch reads the file afterwards, so a count that is read too early
-        // loses nothing.
-        if self.count.load(Ordering::SeqCst) == 0 {
-            return;
-        }
-        let watchers = self.list().clone();
-        for watcher in watchers {
-            if watcher.live.load(Ordering::SeqCst) {
-                (watcher.wake)();
-            }
-        }
-    }
 }
 
 /// Paths without root and dots, so that `/a` and `a` are one.
@@ -364,14 +327,7 @@ impl Disk for MemoryDisk {
     }
 
     fn watch(&self, path: &Path, wake: Wake) -> io::Result<Box<dyn DiskWatch>> {
-        let watched = Arc::clone(self.node(&clean(path))?.watched());
-        let watcher = Arc::new(Watcher {
-            wake,
-            live: AtomicBool::new(true),
-        });
-        watched.list().push(Arc::clone(&watcher));
-        watched.count.fetch_add(1, Ordering::SeqCst);
-        Ok(Box::new(MemoryWatch { watched, watcher }))
+        Ok(Watched::watch(self.node(&clean(path))?.watched(), wake))
     }
 
     fn boot(&self) -> BootId {
@@ -380,151 +336,5 @@ impl Disk for MemoryDisk {
 
     fn now(&self) -> Timestamp {
         self.clock.now()
-    }
-}
-
-struct MemoryFile {
-    inode: Arc<Inode>,
-    /// Tells openings of one file apart.
-    opening: u64,
-    writes: bool,
-}
-
-impl MemoryFile {
-    fn change(&self, change: impl FnOnce(&mut Pages)) -> io::Result<()> {
-        if !self.writes {
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                "the file was opened for reading",
-            ));
-        }
-        change(
-            &mut self
-                .inode
-                .pages
-                .write()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-        self.inode.watched.changed();
-        Ok(())
-    }
-}
-
-impl fmt::Debug for MemoryFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryFile")
-            .field("id", &self.inode.watched.id)
-            .finish_non_exhaustive()
-    }
-}
-
-impl DiskFile for MemoryFile {
-    fn len(&self) -> io::Result<u64> {
-        let pages = self.inode.pages.read();
-        Ok(pages.unwrap_or_else(PoisonError::into_inner).len())
-    }
-
-    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
-        let pages = self.inode.pages.read();
-        Ok(pages
-            .unwrap_or_else(PoisonError::into_inner)
-            .read_at(buf, at))
-    }
-
-    fn read_now_at(&self, buf: &mut [u8], at: u64) -> io::Result<Option<usize>> {
-        self.read_at(buf, at).map(Some)
-    }
-
-    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
-        self.change(|pages| pages.write_at(bytes, at))?;
-        Ok(bytes.len())
-    }
-
-    fn reserve(&self, at: u64, len: u64) -> io::Result<Reserved> {
-        self.change(|pages| pages.set_len(pages.len().max(at.saturating_add(len))))?;
-        Ok(Reserved::Done)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.change(|pages| pages.set_len(len))
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn hold(&self) -> io::Result<()> {
-        let holder = &self.inode.holder;
-        let free = |at: u64| at == 0 || at == self.opening;
-        let take = |at| free(at).then_some(self.opening);
-        while holder
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, take)
-            .is_err()
-        {
-            std::thread::yield_now();
-        }
-        Ok(())
-    }
-
-    fn free(&self) -> io::Result<()> {
-        // Not held by this opening: nothing to end.
-        let _ =
-            self.inode
-                .holder
-                .compare_exchange(self.opening, 0, Ordering::SeqCst, Ordering::SeqCst);
-        Ok(())
-    }
-
-    fn is_held(&self) -> io::Result<bool> {
-        let holder = self.inode.holder.load(Ordering::SeqCst);
-        let locked = self.inode.owner.lock();
-        let locked = locked.unwrap_or_else(PoisonError::into_inner).is_some();
-        Ok(locked || (holder != 0 && holder != self.opening))
-    }
-}
-
-impl Drop for MemoryFile {
-    fn drop(&mut self) {
-        let _ = self.free();
-    }
-}
-
-struct MemoryLock(Arc<Inode>);
-
-impl DiskLock for MemoryLock {}
-
-impl fmt::Debug for MemoryLock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("MemoryLock")
-    }
-}
-
-impl Drop for MemoryLock {
-    fn drop(&mut self) {
-        *self.0.owner.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.0.watched.changed();
-    }
-}
-
-struct MemoryWatch {
-    watched: Arc<Watched>,
-    watcher: Arc<Watcher>,
-}
-
-impl DiskWatch for MemoryWatch {}
-
-impl fmt::Debug for MemoryWatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("MemoryWatch")
-    }
-}
-
-impl Drop for MemoryWatch {
-    fn drop(&mut self) {
-        self.watcher.live.store(false, Ordering::SeqCst);
-        self.watched
-            .list()
-            .retain(|watcher| !Arc::ptr_eq(watcher, &self.watcher));
-        self.watched.count.fetch_sub(1, Ordering::SeqCst);
     }
 }

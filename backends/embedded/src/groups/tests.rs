@@ -1,5 +1,7 @@
 use annals_core::{Clock, Position};
 
+use std::path::Path;
+
 use super::*;
 use crate::disk::{FaultyDisk, RealDisk};
 
