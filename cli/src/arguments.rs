@@ -310,7 +310,9 @@ pub(crate) struct Lag {
 /// Check every checksum of an embedded log (file:PATH)
 ///
 /// Reads all records that are stored when it starts; writes nothing and takes no lock, so it works
-/// beside a process that writes. Exits with 4 when something is broken, and names where.
+/// beside a process that writes. Exits with 4 when something is broken, and names where. A topic is
+/// "whole", "damaged" (all records can be read, a small file beside them is broken) or "BROKEN". An
+/// index that is stale or broken is told and changes nothing: it is made anew when it is needed.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// Only these topics

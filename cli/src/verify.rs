@@ -57,7 +57,14 @@ pub(crate) async fn run(url: &str, arguments: &Verify, stop: &Stop) -> Result<()
                     tell(format!("topic \"{topic}\": {broken}"));
                 }
                 row.extend([seen.segments, seen.records, seen.bytes].map(|n| n.to_string()));
-                row.push("whole".to_owned());
+                // All records can be read; that something else must be mended is no success.
+                let state = if seen.broken.is_empty() {
+                    "whole"
+                } else {
+                    worst = worst.max(Some(Code::NotWhole));
+                    "damaged"
+                };
+                row.push(state.to_owned());
             }
             Err(error) => {
                 tell(text_of(&error));

@@ -214,6 +214,59 @@ fn an_index_that_is_broken_is_told_and_is_no_loss() {
 }
 
 #[test]
+fn a_broken_place_of_a_small_file_is_not_called_whole() {
+    let log = Log::new();
+    log.fill("t", 3);
+    log.fill("other", 3);
+    log.run(&["groups", "create", "t", "billing"]).ok();
+    let cursor = log.path().join("log/t/groups/billing/cursor");
+    let state = || {
+        let verified = log.run(&["verify"]);
+        let states: Vec<_> = verified.text().lines().skip(1).map(words).collect();
+        let of = |topic| {
+            let row = states.iter().find(|row| row.first() == Some(&topic));
+            row.unwrap()
+                .iter()
+                .skip(1)
+                .copied()
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert!(of("other").ends_with(" whole"), "{verified:?}");
+        (of("t"), verified.code, verified.err)
+    };
+    for (file, said) in [
+        (
+            log.path().join("log/t/tail"),
+            "a place of the file tail is broken",
+        ),
+        (cursor, "the cursor of group \"billing\" cannot be read"),
+    ] {
+        let whole = std::fs::read(&file).unwrap();
+        let broken: Vec<u8> = whole
+            .iter()
+            .map(|byte| if *byte == 0 { 0 } else { byte ^ 1 })
+            .collect();
+        std::fs::write(&file, broken).unwrap();
+        let (row, code, err) = state();
+        // All records are there: they are counted, and the state says that something is not.
+        assert!(
+            row.starts_with("1 3 ") && row.ends_with(" damaged"),
+            "{row}"
+        );
+        assert_eq!(code, 4, "{err}");
+        assert!(err.contains(said), "{err}");
+        std::fs::write(&file, whole).unwrap();
+        let (row, code, _) = state();
+        assert!(row.ends_with(" whole") && code == 0, "{row}");
+    }
+}
+
+fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
+#[test]
 fn wrong_calls_say_what_would_do_and_show_no_password() {
     let log = Log::new();
     let run = |url: &str, arguments: &[&str]| {
