@@ -340,12 +340,11 @@ impl Appending {
             let Some(pause) = pauses.next(now) else {
                 break;
             };
-            tracing::debug!(
-                topic = %self.topic.name(),
-                records = lanes.held().len(),
-                ?pause,
-                error = progress.last_error().map(tracing::field::display),
-                "an append is tried again"
+            pauses.tell(
+                self.topic.name(),
+                lanes.held().len(),
+                pause,
+                progress.last_error(),
             );
             clock.sleep(pause).await;
             lanes.bar(progress.doubtful(), |index| {

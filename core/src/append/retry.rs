@@ -7,7 +7,8 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use crate::batch::Batch;
 use crate::capability::{AppendCapabilities, Dedupe};
 use crate::defaults::{RETRY_FIRST, RETRY_MOST};
-use crate::error::{Error, Retry};
+use crate::error::{Error, ErrorKind, Retry};
+use crate::name::TopicName;
 use crate::record::Record;
 use crate::time::Timestamp;
 
@@ -21,6 +22,8 @@ pub(super) struct Pauses {
     failing_since: Option<Duration>,
     /// Before this the service wants to see nothing of what waits.
     not_before: Duration,
+    /// Somebody was warned that the log is out of room.
+    warned: bool,
 }
 
 impl Pauses {
@@ -31,6 +34,7 @@ impl Pauses {
             backoff: None,
             failing_since: None,
             not_before: Duration::ZERO,
+            warned: false,
         }
     }
 
@@ -67,6 +71,25 @@ impl Pauses {
         let in_time =
             then.saturating_sub(since) <= self.budget && self.ends.is_none_or(|ends| then < ends);
         in_time.then_some(pause)
+    }
+
+    /// Tells of the pause before the next attempt. The first one for want of room is a warning:
+    /// it ends when somebody makes room, and until then nothing else shows.
+    pub(super) fn tell(
+        &mut self,
+        topic: &TopicName,
+        records: usize,
+        pause: Duration,
+        error: Option<&Error>,
+    ) {
+        let blocked = error.is_some_and(|error| error.kind() == ErrorKind::Blocked);
+        let error = error.map(tracing::field::display);
+        if blocked && !self.warned {
+            self.warned = true;
+            tracing::warn!(%topic, records, ?pause, error, "an append waits for room and is tried again");
+        } else {
+            tracing::debug!(%topic, records, ?pause, error, "an append is tried again");
+        }
     }
 }
 
