@@ -11,17 +11,17 @@ pub(crate) fn watch(topic: &Arc<Topic>) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
         return;
     };
-    let mut ends = topic.watch();
+    let mut seals = topic.watch_seals();
     let topic: Weak<Topic> = Arc::downgrade(topic);
     runtime.spawn(async move {
         loop {
-            let segment = ends.borrow_and_update().segment;
+            seals.borrow_and_update();
             let Some(now) = topic.upgrade() else { return };
             let done = tokio::task::spawn_blocking(move || now.index_sealed()).await;
             if let Ok(Err(e)) = done {
                 tracing::warn!(error = %e, "indexing keys failed; it is tried again after the next seal");
             }
-            if ends.wait_for(|end| end.segment != segment).await.is_err() {
+            if seals.changed().await.is_err() {
                 return;
             }
         }

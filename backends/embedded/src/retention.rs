@@ -59,17 +59,17 @@ pub(crate) fn watch(topic: &Arc<Topic>) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
         return;
     };
-    let mut ends = topic.watch();
+    let mut seals = topic.watch_seals();
     let topic: Weak<Topic> = Arc::downgrade(topic);
     runtime.spawn(async move {
         loop {
-            let segment = ends.borrow_and_update().segment;
+            seals.borrow_and_update();
             let Some(now) = topic.upgrade() else { return };
             let done = tokio::task::spawn_blocking(move || enforce(&now)).await;
             if let Ok(Err(e)) = done {
                 tracing::warn!(error = %e, "retention failed; it is tried again");
             }
-            let sealed = ends.wait_for(|end| end.segment != segment);
+            let sealed = seals.changed();
             let next = match period {
                 Some(period) => tokio::time::timeout(period, sealed).await.ok(),
                 None => Some(sealed.await),

@@ -292,12 +292,7 @@ impl Writer {
             let error = self.topic.io("publishing the durable end", e);
             self.poison(&error);
         }
-        self.topic.end.send_modify(|known| {
-            *known = End {
-                earliest: known.earliest.max(end.earliest),
-                ..end
-            };
-        });
+        self.topic.show(end);
     }
 
     /// Takes no more appends after a panic in the middle of one.

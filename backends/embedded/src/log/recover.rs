@@ -197,7 +197,7 @@ pub(super) fn recover(place: &Place) -> Result<Recovered> {
         epoch: chain.epoch,
     };
     slot.write(&tail.encode(), true).map_err(fail)?;
-    topic.end.send_replace(tail.end);
+    topic.show(tail.end);
     topic.stamps.raise(chain.time);
     topic.remove_below(tail.end.earliest.min(first))?;
     Ok(Recovered {

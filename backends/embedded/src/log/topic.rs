@@ -36,7 +36,11 @@ pub struct Topic {
     pub(super) settings: Settings,
     pub(super) sizes: Sizes,
     pub(super) segments: RwLock<Segments>,
-    pub(super) end: watch::Sender<End>,
+    /// Changed by [`Topic::show`], and where the low-water mark moves.
+    end: watch::Sender<End>,
+    /// The last segment's first position, apart from `end`: who waits for a seal would be woken by
+    /// each commit, and with it a thread that the commit's answer then waits for.
+    active: watch::Sender<u64>,
     pub(super) keys: Keys,
     /// Held while the low-water mark is moved: it never goes back.
     trimming: Mutex<()>,
@@ -121,6 +125,7 @@ impl Topic {
                 earliest,
                 ..End::default()
             }),
+            active: watch::Sender::default(),
             keys: Keys::new(header.topic),
             trimming: Mutex::default(),
             foreign,
@@ -162,6 +167,23 @@ impl Topic {
     /// process it moves only with [`Topic::refresh`]: watch the `tail` file.
     pub fn watch(&self) -> watch::Receiver<End> {
         self.end.subscribe()
+    }
+
+    /// The first position of the segment that is appended to, as last seen; it changes, and wakes
+    /// its receiver, with each seal and not with each append.
+    pub fn watch_seals(&self) -> watch::Receiver<u64> {
+        self.active.subscribe()
+    }
+
+    /// Takes in a durable end and wakes those who wait for it. What is known to be gone stays gone.
+    pub(super) fn show(&self, end: End) {
+        self.end.send_if_modified(|known| {
+            let earliest = known.earliest.max(end.earliest);
+            let new = End { earliest, ..end };
+            std::mem::replace(known, new) != new
+        });
+        self.active
+            .send_if_modified(|known| std::mem::replace(known, end.segment) != end.segment);
     }
 
     /// The durable end as last seen.

@@ -167,11 +167,7 @@ impl Topic {
             self.reload()?;
         }
         end.earliest = end.earliest.max(self.end().earliest);
-        self.end.send_if_modified(|known| {
-            let changed = *known != end;
-            *known = end;
-            changed
-        });
+        self.show(end);
         Ok(end)
     }
 }
