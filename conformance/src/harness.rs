@@ -14,6 +14,7 @@ use annals_core::{Clock, Error, Group, Need, PartitionId, Result, TopicName};
 use async_trait::async_trait;
 
 pub use crate::models::{Call, Fault};
+pub use gate::Gate;
 pub use models::{LogHarness, QueueHarness, ShardedHarness};
 pub use plain::Plain;
 

@@ -24,3 +24,4 @@ mod testing;
 
 pub use connection::Connection;
 pub use faults::{Call, Fault, Faults};
+pub(crate) use faults::{disconnected, no_answer, refused, throttled};

@@ -259,6 +259,35 @@ impl Embedded {
     }
 }
 
+impl Embedded {
+    /// Another handle on the same log, as a second one on the same directory is: what is closed or
+    /// dropped of one does not end the other. (A clone is the same handle.)
+    ///
+    /// # Errors
+    /// `Closed` once this handle is.
+    pub fn another(&self) -> Result<Self> {
+        let root = lock(&self.0.root).clone().ok_or_else(|| {
+            Error::closed("this handle is closed; connect again to go on").by(self.name())
+        })?;
+        {
+            // Under the lock, so that nobody joins a log that is about to close.
+            let _roots = lock(&ROOTS);
+            if root.closed.load(Ordering::SeqCst) {
+                return Err(
+                    Error::closed("the log is closed; connect again to go on").by(self.name())
+                );
+            }
+            root.handles.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(Self(Arc::new(Handle {
+            closed: Arc::clone(&self.0.closed),
+            root: Mutex::new(Some(root)),
+            config: self.0.config.clone(),
+            memory: self.0.memory,
+        })))
+    }
+}
+
 impl Drop for Handle {
     /// The log itself ends with its last user: a reader may still be one.
     fn drop(&mut self) {

@@ -14,6 +14,7 @@ mod read;
 mod retention;
 mod root;
 pub mod slot;
+mod trim;
 mod verify;
 
 use annals_core::{Address, Bus, Result};

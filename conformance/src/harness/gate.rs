@@ -1,4 +1,5 @@
-//! What stands between a model and its clients: cut connections, slow answers, a meter.
+//! What stands between a backend in this process and its clients: cut connections, slow answers,
+//! lost ones, a meter.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -10,19 +11,22 @@ use annals_core::driver::{
     Tenancy, Token, Verdict,
 };
 use annals_core::{
-    AppendReport, Batch, Clock, Cursor, Effect, Error, ErrorKind, Group, Recorded, Result, Retry,
-    Start, TopicName,
+    AppendReport, Batch, Clock, Cursor, Effect, Error, ErrorKind, Group, Outcome, Recorded, Result,
+    Retry, Start, TopicName,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
 
 use super::Meter;
+use crate::models::{Call, Fault, Faults};
+use crate::models::{disconnected, no_answer, refused, throttled};
 use crate::tap::{Hook, Passage};
 
-/// A gate that all clients of one model go through.
+/// A gate that all clients of one backend go through: a [`Hook`] that is a harness's hand on them.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub struct Gate {
     clock: Clock,
+    faults: Faults,
     cut: AtomicBool,
     delay: Mutex<Duration>,
     pulled: AtomicU64,
@@ -31,9 +35,11 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new(clock: Clock) -> Self {
+    /// An open gate; delays are by `clock`.
+    pub fn new(clock: Clock) -> Self {
         Self {
             clock,
+            faults: Faults::default(),
             cut: AtomicBool::new(false),
             delay: Mutex::default(),
             pulled: AtomicU64::new(0),
@@ -42,20 +48,28 @@ impl Gate {
         }
     }
 
-    pub(super) fn cut(&self, cut: bool) {
+    /// What shall go wrong with the next appends and fetches.
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// Whether connections are cut.
+    pub fn cut(&self, cut: bool) {
         self.cut.store(cut, Ordering::SeqCst);
     }
 
-    pub(super) fn delay(&self, by: Duration) {
+    /// How long every answer takes.
+    pub fn delay(&self, by: Duration) {
         *self.delay.lock().unwrap_or_else(PoisonError::into_inner) = by;
     }
 
-    /// How many calls were cut off or delayed.
-    pub(super) fn fired(&self) -> usize {
-        self.fired.load(Ordering::SeqCst)
+    /// How many calls were cut off, delayed, or fared as asked.
+    pub fn fired(&self) -> usize {
+        self.fired.load(Ordering::SeqCst) + self.faults.fired()
     }
 
-    pub(super) fn read(&self, meter: Meter) -> u64 {
+    /// What was measured.
+    pub fn read(&self, meter: Meter) -> u64 {
         match meter {
             Meter::BytesPulled => self.pulled.load(Ordering::SeqCst),
             Meter::Calls => self.calls.load(Ordering::SeqCst),
@@ -75,6 +89,18 @@ impl Gate {
             self.clock.sleep(delay).await;
         }
         Ok(())
+    }
+
+    async fn fetch_fault(&self) -> Result<()> {
+        match self.faults.take(Call::Fetch) {
+            None => Ok(()),
+            Some(Fault::Delay(delay)) => {
+                self.clock.sleep(delay).await;
+                Ok(())
+            }
+            Some(Fault::Throttle(after)) => Err(throttled(after)),
+            Some(_) => Err(disconnected()),
+        }
     }
 
     fn pulled(&self, records: impl Iterator<Item = usize>) {
@@ -102,7 +128,28 @@ impl Hook for Gate {
         options: &AppendOptions,
     ) -> Result<AppendReport> {
         self.pass().await?;
-        below.append(topic, batch, options).await
+        let unknown = || AppendReport::all(batch.len(), &Outcome::Unknown(no_answer()));
+        match self.faults.take(Call::Append) {
+            None => below.append(topic, batch, options).await,
+            Some(Fault::Lose { done: false }) => Ok(unknown()),
+            Some(Fault::Lose { done: true }) => {
+                // What was refused as a whole had no effect, and its answer is lost all the same.
+                let _ = below.append(topic, batch, options).await;
+                Ok(unknown())
+            }
+            Some(Fault::Refuse(_)) => Ok(AppendReport::all(
+                batch.len(),
+                &Outcome::Rejected(refused()),
+            )),
+            Some(Fault::Disconnect) => Err(disconnected()),
+            Some(Fault::Throttle(after)) => Err(throttled(after)),
+            Some(Fault::Delay(delay)) => {
+                let limit = options.deadline.unwrap_or(delay);
+                let report = below.append(topic, batch, options).await;
+                self.clock.sleep(limit.min(delay)).await;
+                if limit < delay { Ok(unknown()) } else { report }
+            }
+        }
     }
 
     async fn locate(
@@ -138,6 +185,7 @@ impl Hook for Gate {
         out: &mut Vec<Recorded>,
     ) -> Result<Fetched> {
         self.pass().await?;
+        self.fetch_fault().await?;
         let before = out.len();
         let told = below.fetch(room, out).await;
         self.pulled(out.iter().skip(before).map(Recorded::len_bytes));
@@ -163,6 +211,7 @@ impl Hook for Gate {
         out: &mut Vec<Delivered>,
     ) -> Result<Arrived> {
         self.pass().await?;
+        self.fetch_fault().await?;
         let before = out.len();
         let told = below.fetch(room, out).await;
         self.pulled(out.iter().skip(before).map(|d| d.record.len_bytes()));

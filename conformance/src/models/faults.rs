@@ -77,7 +77,7 @@ impl Faults {
     }
 
     /// What happens to this call.
-    pub(super) fn take(&self, call: Call) -> Option<Fault> {
+    pub(crate) fn take(&self, call: Call) -> Option<Fault> {
         let mut script = self.lock();
         let fault = script.next.get_mut(&call)?.pop_front()?;
         script.fired += usize::from(fault.is_some());
@@ -95,7 +95,7 @@ impl Faults {
 }
 
 /// The request never left.
-pub(super) fn disconnected() -> Error {
+pub(crate) fn disconnected() -> Error {
     Error::new(
         ErrorKind::Disconnected,
         Effect::None,
@@ -105,7 +105,7 @@ pub(super) fn disconnected() -> Error {
 }
 
 /// The service asks to slow down.
-pub(super) fn throttled(after: Duration) -> Error {
+pub(crate) fn throttled(after: Duration) -> Error {
     Error::new(
         ErrorKind::Throttled,
         Effect::None,
@@ -115,7 +115,7 @@ pub(super) fn throttled(after: Duration) -> Error {
 }
 
 /// One record or settlement was refused; the next attempt may succeed.
-pub(super) fn refused() -> Error {
+pub(crate) fn refused() -> Error {
     Error::new(
         ErrorKind::Throttled,
         Effect::None,
@@ -125,7 +125,7 @@ pub(super) fn refused() -> Error {
 }
 
 /// The request left and no answer came.
-pub(super) fn no_answer() -> Error {
+pub(crate) fn no_answer() -> Error {
     Error::new(
         ErrorKind::Timeout,
         Effect::Unknown,
