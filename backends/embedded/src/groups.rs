@@ -17,7 +17,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use annals_core::driver::{Lease, Leases, Mark, Tenancy};
-use annals_core::{Effect, Error, ErrorKind, Frontier, Group, PartitionId, Result, Retry};
+use annals_core::{
+    Effect, Error, ErrorKind, Frontier, Group, PartitionId, Result, Retry, TopicName,
+};
 use async_trait::async_trait;
 
 use crate::disk::{Disk, DiskLock, OpenMode};
@@ -65,6 +67,10 @@ impl Groups {
     /// All groups with their rows, by name; one whose cursor is broken has the error that says so.
     /// Blocks.
     pub fn list(&self) -> Result<Vec<(Group, Result<Lease>)>> {
+        self.0.named(self.listed())
+    }
+
+    fn listed(&self) -> Result<Vec<(Group, Result<Lease>)>> {
         let entries = match self.0.disk.list(&self.0.all()) {
             Ok(entries) => entries,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -79,7 +85,9 @@ impl Groups {
             match self.0.load(&group) {
                 Ok(Some(row)) => groups.push((group, Ok(row.lease()))),
                 Ok(None) => {}
-                Err(e) if e.kind() == ErrorKind::Corrupt => groups.push((group, Err(e))),
+                Err(e) if e.kind() == ErrorKind::Corrupt => {
+                    groups.push((group, self.0.named(Err(e))));
+                }
                 Err(e) => return Err(e),
             }
         }
@@ -89,26 +97,25 @@ impl Groups {
 
     /// One group's row. Blocks.
     pub(crate) fn find(&self, group: &Group) -> Result<Option<Lease>> {
-        Ok(self.0.load(group)?.map(|row| row.lease()))
+        let row = self.0.named(self.0.load(group))?;
+        Ok(row.map(|row| row.lease()))
     }
 
     /// Makes a group that starts at `at`; `false` when it is there. Blocks.
     pub fn create(&self, group: &Group, at: Frontier) -> Result<bool> {
-        self.0.found(
-            group,
-            &Row {
-                epoch: 0,
-                counter: 0,
-                attempts: 0,
-                at,
-                owner: None,
-            },
-        )
+        let row = Row {
+            epoch: 0,
+            counter: 0,
+            attempts: 0,
+            at,
+            owner: None,
+        };
+        self.0.named(self.0.found(group, &row))
     }
 
     /// Deletes a group. Blocks.
     pub fn delete(&self, group: &Group) -> Result<()> {
-        self.0.delete(group)
+        self.0.named(self.0.delete(group))
     }
 
     /// Lets go of every group: other processes can take them at once. Blocks. Commits of the
@@ -166,12 +173,29 @@ fn broken(group: &Group) -> Error {
         Effect::None,
         Retry::Never,
         format!(
-            "the cursor of group \"{group}\" cannot be read; delete the group and create it where its work stands (annals: groups delete, then groups create --from after:POSITION)"
+            "the cursor of group \"{group}\" cannot be read from groups/{group}/cursor; delete the group and create it where its work stands (annals: groups delete, then groups create --from after:POSITION)"
         ),
     )
 }
 
+/// A failure at a file of a group; `what` was being done: "reading the cursor".
+fn failed(what: &str, group: &Group, file: &str, error: io::Error) -> Error {
+    let what = format!("{what} of group \"{group}\" in groups/{group}/{file}");
+    of_io(&what, error)
+}
+
 impl Shared {
+    /// An error says of which topic it is.
+    fn named<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|error| {
+            let name = self.topic.file_name().and_then(|name| name.to_str());
+            match name.map(TopicName::new) {
+                Some(Ok(name)) => error.on_topic(&name),
+                _ => error,
+            }
+        })
+    }
+
     fn all(&self) -> PathBuf {
         self.topic.join("groups")
     }
@@ -200,9 +224,9 @@ impl Shared {
             {
                 Ok(_) => Err(broken(group)),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(e) => Err(of_io("reading a group's cursor", e)),
+                Err(e) => Err(failed("reading the cursor", group, "cursor", e)),
             },
-            Err(e) => Err(of_io("reading a group's cursor", e)),
+            Err(e) => Err(failed("reading the cursor", group, "cursor", e)),
         }
     }
 
@@ -226,7 +250,7 @@ impl Shared {
                 Ok(false) => row.owner = None,
                 // No lock file: nobody has ever held it, or not since the power was lost.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => row.owner = None,
-                Err(e) => return Err(of_io("looking for a group's owner", e)),
+                Err(e) => return Err(failed("looking for the owner", group, "lock", e)),
             }
         }
         Ok(Some(row))
@@ -252,7 +276,7 @@ impl Leases for Groups {
     async fn found(&self, group: &Group, first: &[Lease]) -> Result<bool> {
         let row = Row::of(only(first)?);
         let (this, group) = (self.clone(), group.clone());
-        blocking(move || this.0.found(&group, &row)).await
+        blocking(move || this.0.named(this.0.found(&group, &row))).await
     }
 
     async fn add(&self, group: &Group, children: &[Lease]) -> Result<()> {
@@ -261,28 +285,36 @@ impl Leases for Groups {
         }
         match self.load(group).await? {
             Some(_) => Ok(()),
-            None => Err(gone(group)),
+            None => self.0.named(Err(gone(group))),
         }
     }
 
     async fn take(&self, group: &Group, seen: &Lease, by: &Arc<str>) -> Result<Option<Tenancy>> {
         let (this, group) = (self.clone(), group.clone());
         let (seen, by) = (seen.clone(), Arc::clone(by));
-        blocking(move || this.0.take(&group, &seen, &by)).await
+        blocking(move || this.0.named(this.0.take(&group, &seen, &by))).await
     }
 
     async fn renew(&self, group: &Group, held: &[Tenancy]) -> Result<Vec<Result<()>>> {
         let (this, group, held) = (self.clone(), group.clone(), held.to_vec());
-        blocking(move || Ok(this.0.renew(&group, &held))).await
+        let renew = move || {
+            let renewed = this.0.renew(&group, &held).into_iter();
+            Ok(renewed.map(|one| this.0.named(one)).collect())
+        };
+        blocking(renew).await
     }
 
     async fn commit(&self, group: &Group, marks: &[Mark]) -> Result<Vec<Result<()>>> {
         let (this, group, marks) = (self.clone(), group.clone(), marks.to_vec());
-        blocking(move || Ok(this.0.commit(&group, &marks))).await
+        let commit = move || {
+            let committed = this.0.commit(&group, &marks).into_iter();
+            Ok(committed.map(|one| this.0.named(one)).collect())
+        };
+        blocking(commit).await
     }
 
     async fn release(&self, group: &Group, tenancy: Tenancy) -> Result<()> {
         let (this, group) = (self.clone(), group.clone());
-        blocking(move || this.0.release(&group, tenancy)).await
+        blocking(move || this.0.named(this.0.release(&group, tenancy))).await
     }
 }

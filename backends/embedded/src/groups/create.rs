@@ -6,32 +6,36 @@ use std::path::Path;
 use annals_core::{Effect, Error, ErrorKind, Group, Result, Retry};
 
 use super::cursor::Row;
-use super::{Known, Shared, gone, lock};
+use super::{Known, Shared, failed, gone, lock};
 use crate::disk::{Disk, DiskLock};
 use crate::error::of_io;
 use crate::slot::Slot;
 
 impl Shared {
     /// One process at a time makes and deletes groups.
-    fn changing(&self) -> Result<Box<dyn DiskLock>> {
+    fn changing(&self, group: &Group) -> Result<Box<dyn DiskLock>> {
+        let failed = |what, e| {
+            let what = format!("{what} for group \"{group}\" in groups/{group}");
+            of_io(&what, e)
+        };
         match self.disk.create_dir(&self.all()) {
             Ok(()) => self
                 .disk
                 .sync_dir(&self.topic)
-                .map_err(|e| of_io("making the directory of groups", e))?,
+                .map_err(|e| failed("making the directory of groups", e))?,
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(of_io("making the directory of groups", e)),
+            Err(e) => return Err(failed("making the directory of groups", e)),
         }
         self.disk
             .lock(&self.all().join(".lock"), &self.owner)
-            .map_err(|e| of_io("locking the groups", e))?
+            .map_err(|e| failed("locking the groups", e))?
             .map_err(|held| {
                 Error::new(
                     ErrorKind::Blocked,
                     Effect::None,
                     Retry::Backoff,
                     format!(
-                        "another process ({}) is creating or deleting a group; try again",
+                        "group \"{group}\" (groups/{group}) waits for another process ({}) that is creating or deleting a group; try again",
                         held.owner
                     ),
                 )
@@ -45,7 +49,7 @@ impl Shared {
         if self.read(group)?.is_some() {
             return Ok(false);
         }
-        let _changing = self.changing()?;
+        let _changing = self.changing(group)?;
         let new = self.all().join(".new");
         let make = || -> io::Result<bool> {
             clear(&*self.disk, &new)?;
@@ -70,7 +74,7 @@ impl Shared {
         make().map_err(|e| {
             // What is left is removed by the next attempt too.
             let _ = clear(&*self.disk, &new);
-            of_io("making a group", e)
+            of_io(&format!("making group \"{group}\" in groups/{group}"), e)
         })
     }
 
@@ -82,7 +86,9 @@ impl Shared {
                 ErrorKind::Blocked,
                 Effect::None,
                 Retry::Backoff,
-                format!("group \"{group}\" has a member in {who}; close it first"),
+                format!(
+                    "group \"{group}\" (groups/{group}/lock) has a member in {who}; close it first"
+                ),
             )
         };
         if known.lock.is_some() {
@@ -95,12 +101,12 @@ impl Shared {
             Err(e) if e.kind() == ErrorKind::Corrupt => {}
             Err(e) => return Err(e),
         }
-        let _changing = self.changing()?;
+        let _changing = self.changing(group)?;
         let dir = self.dir(group);
         let held = match self.disk.lock(&dir.join("lock"), &self.owner) {
             Ok(Ok(held)) => held,
             Ok(Err(by)) => return Err(blocked(&by.owner)),
-            Err(e) => return Err(of_io("locking a group", e)),
+            Err(e) => return Err(failed("taking the lock", group, "lock", e)),
         };
         let old = self.all().join(".old");
         let remove = || -> io::Result<()> {
@@ -109,7 +115,8 @@ impl Shared {
             self.disk.sync_dir(&self.all())?;
             clear(&*self.disk, &old)
         };
-        let removed = remove().map_err(|e| of_io("deleting a group", e));
+        let removed = remove()
+            .map_err(|e| of_io(&format!("deleting group \"{group}\" in groups/{group}"), e));
         drop(held);
         *known = Known::default();
         removed

@@ -7,14 +7,13 @@ use annals_core::driver::{Lease, Mark, Tenancy};
 use annals_core::{Effect, Error, Group, PartitionId, Result};
 
 use super::cursor::{Row, goes_back};
-use super::{Known, Shared, broken, fenced, gone, lock};
+use super::{Known, Shared, broken, failed, fenced, gone, lock};
 use crate::disk::OpenMode;
-use crate::error::of_io;
 use crate::slot::Slot;
 
 /// A failed write of a row: the old one or the new one stands.
-fn unsure(what: &str, error: io::Error) -> Error {
-    of_io(what, error).with_effect(Effect::Unknown)
+fn unsure(what: &str, group: &Group, error: io::Error) -> Error {
+    failed(what, group, "cursor", error).with_effect(Effect::Unknown)
 }
 
 impl Known {
@@ -56,12 +55,12 @@ impl Shared {
                 Ok(Ok(locked)) => locked,
                 Ok(Err(_)) => return Ok(None),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(gone(group)),
-                Err(e) => return Err(of_io("locking a group", e)),
+                Err(e) => return Err(failed("taking the lock", group, "lock", e)),
             };
             // Only now nobody else can change it.
             let row = self.read(group)?.ok_or_else(|| gone(group))?;
             let slot = Slot::open(&*self.disk, &dir.join("cursor"), OpenMode::Write)
-                .map_err(|e| of_io("opening a group's cursor", e))?;
+                .map_err(|e| failed("opening the cursor", group, "cursor", e))?;
             known.slot = Some(slot);
             known.row = Some(row);
             fresh = Some(locked);
@@ -86,7 +85,7 @@ impl Shared {
         };
         known
             .store(next)
-            .map_err(|e| unsure("taking a group's lease", e))?;
+            .map_err(|e| unsure("taking the lease", group, e))?;
         if let Some(locked) = fresh {
             known.lock = Some(locked);
         }
@@ -130,7 +129,7 @@ impl Shared {
                 };
                 known
                     .store(next)
-                    .map_err(|e| unsure("committing a group's cursor", e))
+                    .map_err(|e| unsure("committing the cursor", group, e))
             })
             .collect()
     }
@@ -147,6 +146,6 @@ impl Shared {
         // Free in any case: the lock says so even where the row could not.
         let stored = known.store(next);
         *known = Known::default();
-        stored.map_err(|e| unsure("releasing a group's lease", e))
+        stored.map_err(|e| unsure("releasing the lease", group, e))
     }
 }

@@ -1,3 +1,5 @@
+mod named;
+
 use annals_core::{Clock, Position};
 
 use std::path::Path;
