@@ -234,7 +234,7 @@ async fn on_a_trimmed_log() -> Result<()> {
         reader.expect_fetch().returning(|_, _| {
             Ok(Fetched::Gap {
                 partition: PartitionId::ONLY,
-                from: Frontier::Start,
+                from: Frontier::START,
                 to: None,
             })
         });

@@ -22,8 +22,8 @@ use annals_core::driver::{
     Admin, AppendOptions, Backend, Inbound, Leases, Opened, Partition, ReadRange, SubscribeOptions,
 };
 use annals_core::{
-    AppendReport, Batch, Capabilities, Clock, Cursor, Error, ErrorKind, Group, OpenSubscription,
-    PartitionId, Rest, Result, Start, Subscription, Topic, TopicName, TopicSpec,
+    AppendReport, Batch, Capabilities, Clock, Cursor, Error, ErrorKind, Frontier, Group,
+    OpenSubscription, PartitionId, Rest, Result, Start, Subscription, Topic, TopicName, TopicSpec,
 };
 use async_trait::async_trait;
 use groups::{
@@ -429,7 +429,7 @@ async fn a_group_that_starts_at_shards_that_are_gone_is_told_so() {
             state.split(&name(), shard(0)).unwrap();
             state.trim(&name(), 0).unwrap();
             append(&first.topic, [format!("{a}-3"), format!("{b}-3")]).await;
-            let backend = Gone(first.client.clone(), vanishing);
+            let backend = Gone(first.client.clone(), vanishing, Arc::default());
             let topic = bus(backend, &clock).topic("orders").await.unwrap();
             assert!(cursor.rest() == Rest::FromStart);
             if by_admin {
@@ -444,7 +444,7 @@ async fn a_group_that_starts_at_shards_that_are_gone_is_told_so() {
                 drop(one);
             }
             let client = state.connect();
-            let backend = Gone(client.clone(), vanishing);
+            let backend = Gone(client.clone(), vanishing, Arc::default());
             let topic = bus(backend, &clock).topic("orders").await.unwrap();
             let second = Process { client, topic };
             // One gap for what is gone of each.
@@ -455,9 +455,12 @@ async fn a_group_that_starts_at_shards_that_are_gone_is_told_so() {
     }
 }
 
-/// The log, whose shards cannot even be opened once they are listed no more.
+type Places = Arc<Mutex<Vec<(PartitionId, Frontier)>>>;
+
+/// The log, which notes where shards are opened; where it says so, they cannot even be opened once
+/// they are listed no more.
 #[derive(Debug)]
-struct Gone(Sharded, bool);
+struct Gone(Sharded, bool, Places);
 
 #[async_trait]
 impl Backend for Gone {
@@ -487,6 +490,8 @@ impl Backend for Gone {
         if self.1 && range.partitions.iter().flatten().any(is_gone) {
             return Err(Error::not_found("there is no such shard"));
         }
+        let places = range.from.places().map(|(id, at)| (id, *at));
+        self.2.lock().unwrap().extend(places);
         self.0.read(topic, range).await
     }
     fn leases(&self, topic: &TopicName) -> Option<Arc<dyn Leases>> {
@@ -506,6 +511,39 @@ impl Backend for Gone {
     async fn close(&self, grace: Duration) -> Result<()> {
         self.0.close(grace).await
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_childs_reader_gets_the_moment_that_its_parent_was_known_whole() {
+    let (state, clock, first) = world(1).await;
+    append(&first.topic, numbered("a", 2)).await;
+    let one = first.join().start(Start::Beginning).await.unwrap();
+    assert_eq!(handle(&one, 2).await.len(), 2);
+    clock.sleep(60 * SECOND).await;
+    let split = clock.now();
+    let (low, _) = state.split(&name(), shard(0)).unwrap();
+    append(&first.topic, [format!("{}-3", key_of(&state, low))]).await;
+    // Both children are read, and with the first record of one the mark of both is committed.
+    assert_eq!(handle(&one, 1).await.len(), 1);
+    one.close(LEASE).await.unwrap();
+    let admin = first.topic.bus().admin().unwrap();
+    let place = admin.groups(&name()).await.unwrap().remove(0).committed;
+    let place = place.unwrap();
+    let clear = Some(split);
+    assert_eq!(place.frontier(shard(0)), Some(&Frontier::Ended { clear }));
+
+    // Another life of the group: what tells the child's reader stands in the parent's row.
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let client = state.connect();
+    let backend = Gone(client, false, Arc::clone(&seen));
+    let topic = bus(backend, &clock).topic("orders").await.unwrap();
+    let high = shard(2);
+    append(&topic, [format!("{}-4", key_of(&state, high))]).await;
+    let two = topic.subscribe("billing").await.unwrap();
+    assert_eq!(handle(&two, 1).await.len(), 1);
+    let seen = seen.lock().unwrap();
+    let of_high = seen.iter().find(|(id, _)| *id == high);
+    assert_eq!(of_high, Some(&(high, Frontier::Start { clear })));
 }
 
 #[tokio::test(start_paused = true)]

@@ -116,7 +116,7 @@ async fn a_lease_call_past_the_limit_may_have_had_its_effect() {
         partition: PartitionId::ONLY,
         owner: None,
         counter: 0,
-        at: Frontier::Start,
+        at: Frontier::START,
         parents: Vec::new(),
         attempts: 0,
     };

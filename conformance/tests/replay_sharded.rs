@@ -161,7 +161,11 @@ async fn chosen_partitions_are_read_in_order_without_what_continues_them() {
     assert_eq!(zero, 6);
     assert!(values.len() > 6, "shard 4 has records");
     assert!(values[6..].iter().all(|(shard, _)| *shard == 4));
-    let ended = [(id(0), Frontier::Ended), (id(4), Frontier::Ended)];
+    // When each was closed.
+    let ended = [(0, 1_001_000), (4, 1_003_000)].map(|(shard, closed)| {
+        let clear = Some(Timestamp::from_millis(closed));
+        (id(shard), Frontier::Ended { clear })
+    });
     let end = Cursor::new(replay.cursor().origin().clone(), ended, Rest::Outside);
     assert_eq!(replay.cursor(), &end);
     let values: Vec<String> = values.into_iter().map(|(_, value)| value).collect();

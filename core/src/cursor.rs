@@ -14,26 +14,41 @@ use crate::time::Timestamp;
 ///
 /// [`Start`](Self::Start) and [`EARLIEST`](Self::EARLIEST) differ where records are gone: reading
 /// on from the first tells the [`Gap`](crate::Gap), the second accepts it knowingly.
+///
+/// Three of them carry `clear`: everything stored before this moment of the log's clock has been
+/// read, although no record says so. It is evidence against a false gap, never a place to read
+/// from: it moves an idle partition's cursor, so that it does not age out, and it comes down from
+/// a partition that has ended to those that continue it, which hold nothing older.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Frontier {
     /// Not at all.
-    Start,
+    Start {
+        /// Nothing was stored here before this moment: it is read up to it.
+        clear: Option<Timestamp>,
+    },
     /// From the first record whose log time is at or after this moment.
     Since(Timestamp),
     /// Up to and including the record at `position`.
     After {
         /// The last record read.
         position: Position,
-        /// Everything stored before this moment has been read, although no record says so: an
-        /// idle partition's cursor moves by it, so that it neither ages out nor raises a false
-        /// [`Gap`](crate::Gap).
+        /// Everything stored before this moment has been read.
         clear: Option<Timestamp>,
     },
     /// To its end: the partition takes no more records.
-    Ended,
+    Ended {
+        /// Nothing that continues it was stored before this moment.
+        clear: Option<Timestamp>,
+    },
 }
 
 impl Frontier {
+    /// Not at all, with no evidence of when the first record was stored.
+    pub const START: Self = Self::Start { clear: None };
+
+    /// To its end, with no evidence of when what continues it began.
+    pub const ENDED: Self = Self::Ended { clear: None };
+
     /// Before the oldest record that is kept when the reading opens; what was gone by then is no
     /// [`Gap`](crate::Gap). A group that starts here opens here again until its first commit.
     pub const EARLIEST: Self = Self::Since(Timestamp::MIN);
@@ -43,6 +58,26 @@ impl Frontier {
         Self::After {
             position,
             clear: None,
+        }
+    }
+
+    /// Whether the partition has been read to its end.
+    pub const fn is_ended(&self) -> bool {
+        matches!(self, Self::Ended { .. })
+    }
+
+    /// The same place of a partition that holds nothing stored before `clear`. `EARLIEST` stays:
+    /// what it misses is accepted.
+    pub(crate) fn begun(self, begun: Option<Timestamp>) -> Self {
+        match (self, begun) {
+            (Self::Start { clear }, begun) => Self::Start {
+                clear: clear.max(begun),
+            },
+            // All of it is asked for: not a moment, by which a record with a wrong one is missed.
+            (Self::Since(time), Some(clear)) if self != Self::EARLIEST && time <= clear => {
+                Self::Start { clear: begun }
+            }
+            (at, _) => at,
         }
     }
 
@@ -58,12 +93,12 @@ impl Frontier {
     /// cannot tell.
     pub fn covers(&self, position: &Position) -> Option<bool> {
         match self {
-            Self::Start => Some(false),
+            Self::Start { .. } => Some(false),
             Self::Since(_) => None,
             Self::After { position: at, .. } => {
                 position.partial_cmp(at).map(std::cmp::Ordering::is_le)
             }
-            Self::Ended => Some(true),
+            Self::Ended { .. } => Some(true),
         }
     }
 }

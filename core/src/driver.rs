@@ -33,7 +33,7 @@
 //!    first, as far as the topic claims order, where
 //!    [`in_flight`](crate::capability::AppendCapabilities::in_flight) is above one.
 //! 5. [`Backend::read`] and [`Backend::subscribe`] return only once their start is pinned.
-//!    *Where a start is*: a [`Frontier::Start`](crate::Frontier) (also that of a partition which
+//!    *Where a start is*: a [`Frontier::START`](crate::Frontier) (also that of a partition which
 //!    the cursor leaves to [`Rest::FromStart`](crate::Rest)) is the first record ever; a reader
 //!    there tells a gap first when that record is gone or cannot be proven to be there. A
 //!    [`Frontier::EARLIEST`](crate::Frontier::EARLIEST) is the oldest record that is kept when the

@@ -96,7 +96,7 @@
 //!     let mut reader = MockReader::new();
 //!     reader.expect_fetch().returning(|_, _| {
 //!         let to = Some(Position::new(PartitionId::ONLY, 40));
-//!         Ok(Fetched::Gap { partition: PartitionId::ONLY, from: Frontier::Start, to })
+//!         Ok(Fetched::Gap { partition: PartitionId::ONLY, from: Frontier::START, to })
 //!     });
 //!     Ok(Opened { reader: Box::new(reader), from: range.from.clone(), until: None })
 //! });

@@ -22,10 +22,10 @@ impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "records of partition {} ", self.partition)?;
         match &self.from {
-            Frontier::Start => f.write_str("from its beginning")?,
+            Frontier::Start { .. } => f.write_str("from its beginning")?,
             Frontier::Since(time) => write!(f, "since {time}")?,
             Frontier::After { position, .. } => write!(f, "after {position}")?,
-            Frontier::Ended => f.write_str("after its end")?,
+            Frontier::Ended { .. } => f.write_str("after its end")?,
         }
         if let Some(to) = &self.to {
             write!(f, " and before {to}")?;

@@ -26,7 +26,31 @@ fn ended(id: u64, children: &[(u64, &[u64], bool)]) -> Act {
     Act::Say(Fetched::PartitionEnded {
         partition: PartitionId::new(id),
         children: children.into(),
+        clear: None,
     })
+}
+
+/// The same, with a moment before which nothing of the children was stored.
+fn ended_at(clear: i64, partition: u64, children: &[(u64, &[u64], bool)]) -> Act {
+    let Act::Say(Fetched::PartitionEnded {
+        partition,
+        children,
+        ..
+    }) = ended(partition, children)
+    else {
+        unreachable!("an end is made");
+    };
+    Act::Say(Fetched::PartitionEnded {
+        partition,
+        children,
+        clear: Some(Timestamp::from_millis(clear)),
+    })
+}
+
+fn begun(clear: i64) -> Frontier {
+    Frontier::Start {
+        clear: Some(Timestamp::from_millis(clear)),
+    }
 }
 
 const END: Act = Act::Say(Fetched::End);
@@ -153,7 +177,7 @@ async fn the_end_is_where_the_first_listing_calls_a_partition_open() {
     assert_eq!(said, ["0:1", "1:1", "2:1", "caught up", "end"]);
     assert_eq!(opened(&script), [0, 1, 2]);
     let next = replay.cursor();
-    assert_eq!(next.frontier(id(3)), Some(&Frontier::Start));
+    assert_eq!(next.frontier(id(3)), Some(&Frontier::START));
     assert_eq!(next.frontier(id(1)), None);
 }
 
@@ -210,7 +234,7 @@ async fn a_partition_that_is_neither_found_nor_listed_is_a_gap_before_what_conti
     // Finished by what the cursor names.
     script.play(1, [END]);
     script.failing_reads.lock().unwrap().clear();
-    let cursor = Cursor::new(origin(), [(id(1), Frontier::Start)], Rest::FromStart);
+    let cursor = Cursor::new(origin(), [(id(1), Frontier::START)], Rest::FromStart);
     let mut replay = script.topic().await.replay(cursor).await.unwrap();
     assert_eq!(said(&mut replay).await, ["caught up", "end"]);
 }
@@ -258,7 +282,7 @@ async fn a_follower_finds_added_partitions_and_children_that_were_told_late() {
     script.play(2, [Act::Records(2, 1..=1), Act::Hang]);
     let mut follow = script.topic().await.follow(None).await.unwrap();
     assert_eq!(said(&mut follow).await, ["caught up"]);
-    assert_eq!(follow.cursor().frontier(id(0)), Some(&Frontier::Ended));
+    assert_eq!(follow.cursor().frontier(id(0)), Some(&Frontier::ENDED));
     script.list(&[(0, &[], false), (1, &[0], true), (2, &[], true)]);
     assert_eq!(said(&mut follow).await, ["1:1", "2:1"]);
     let places = [1, 2].map(|n| (id(n), Frontier::after(at(n, 1))));
@@ -279,7 +303,7 @@ async fn a_range_through_a_cursor_opens_only_what_lies_in_it() {
     script.play(0, [Act::Records(0, 1..=1), ended(0, &listing[1..3])]);
     script.play(1, [Act::Records(1, 1..=1), END]);
     // 2 is not begun, and 3 neither.
-    let places = [(id(1), Frontier::after(at(1, 1))), (id(2), Frontier::Start)];
+    let places = [(id(1), Frontier::after(at(1, 1))), (id(2), Frontier::START)];
     let to = Cursor::new(origin(), places, Rest::FromStart);
     let topic = script.topic().await;
     let replay = topic.replay(None).until(Until::Through(to.clone()));
@@ -302,4 +326,81 @@ async fn a_closed_replay_closes_its_readers_though_a_listing_waits() {
     follow.close(Duration::from_secs(1)).await.unwrap();
     assert_eq!(*script.closed.lock().unwrap(), 2);
     assert_eq!(Arc::strong_count(&script), 1, "nothing goes on behind it");
+}
+
+/// Where each partition was opened, in order.
+fn opened_at(script: &Script) -> Vec<(u64, Frontier)> {
+    let opened = script.opened.lock().unwrap();
+    let places = opened.iter().flat_map(|range| range.from.places());
+    places.map(|(id, at)| (id.get(), *at)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_is_opened_with_the_evidence_of_its_parents() {
+    let script = Script::new(Partitions::Lineage);
+    script.list(&[(0, &[], false), (1, &[], false), (2, &[0, 1], true)]);
+    let two: (u64, &[u64], bool) = (2, &[0, 1], true);
+    script.play(0, [ended_at(70, 0, &[two])]);
+    script.play(1, [ended_at(60, 1, &[two])]);
+    script.play(2, [Act::Records(2, 1..=1), END]);
+    let mut replay = script.topic().await.replay(None).await.unwrap();
+    said(&mut replay).await;
+    let start = Frontier::START;
+    assert_eq!(
+        opened_at(&script),
+        [(0, start), (1, start), (2, begun(70))],
+        "the best that any parent gives"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_moment_before_a_childs_beginning_asks_for_all_of_it_and_earliest_stays() {
+    for (start, wanted) in [
+        (Start::Since(Timestamp::from_millis(50)), begun(60)),
+        (
+            Start::Since(Timestamp::from_millis(61)),
+            Frontier::Since(Timestamp::from_millis(61)),
+        ),
+        (Start::Earliest, Frontier::EARLIEST),
+    ] {
+        let script = Script::new(Partitions::Lineage);
+        let one: (u64, &[u64], bool) = (1, &[0], true);
+        script.list(&[(0, &[], false), one]);
+        script.play(0, [ended_at(60, 0, &[one])]);
+        // `Earliest` is pinned at the open, and once more by the reading itself.
+        script.play(1, [END]);
+        script.play(1, [END]);
+        let mut replay = script.topic().await.replay(start).await.unwrap();
+        said(&mut replay).await;
+        assert_eq!(opened_at(&script).last(), Some(&(1, wanted)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_evidence_outlives_the_reader_in_its_cursor() {
+    // Split after the open: the children lie behind the end, and the parent is named no more.
+    let script = Script::new(Partitions::Lineage);
+    script.list(&[(0, &[], true)]);
+    let children: [(u64, &[u64], bool); 2] = [(1, &[0], true), (2, &[0], true)];
+    script.play(0, [Act::Records(0, 1..=1), ended_at(60, 0, &children)]);
+    let topic = script.topic().await;
+    let mut replay = topic.replay(None).await.unwrap();
+    said(&mut replay).await;
+    let cursor: Cursor = replay.cursor().to_string().parse().unwrap();
+    let places: Vec<_> = cursor.places().map(|(id, at)| (id.get(), *at)).collect();
+    assert_eq!(places, [(1, begun(60)), (2, begun(60))]);
+
+    // Ended with no child known yet: the next life learns of it.
+    let script = Script::new(Partitions::Lineage);
+    script.list(&[(0, &[], false)]);
+    script.play(0, [ended_at(60, 0, &[])]);
+    let topic = script.topic().await;
+    let mut replay = topic.replay(None).await.unwrap();
+    said(&mut replay).await;
+    let cursor: Cursor = replay.cursor().to_string().parse().unwrap();
+    script.list(&[(0, &[], false), (1, &[0], true)]);
+    script.play(1, [END]);
+    let mut replay = topic.replay(&cursor).await.unwrap();
+    said(&mut replay).await;
+    assert_eq!(opened_at(&script).last(), Some(&(1, begun(60))));
 }

@@ -77,7 +77,7 @@ async fn caught_up_is_told_once_after_the_records_before_it() {
 async fn a_gap_is_told_once_and_reading_goes_on_behind_it() {
     let gap = Fetched::Gap {
         partition: PartitionId::ONLY,
-        from: Frontier::Start,
+        from: Frontier::START,
         to: Some(at(0, 4)),
     };
     let script = Script::new(Partitions::One);
@@ -255,7 +255,7 @@ async fn a_scan_for_a_key_and_chosen_partitions_reach_the_backend() {
     let open = topic.replay(None).partitions([two, zero]).scan_key("k");
     let mut replay = open.await.unwrap();
     assert!(replay.next().await.unwrap().is_some());
-    let places = [(zero, Frontier::Start), (two, Frontier::after(at(2, 7)))];
+    let places = [(zero, Frontier::START), (two, Frontier::after(at(2, 7)))];
     let expected = Cursor::new(origin(), places, Rest::Outside);
     assert_eq!(replay.cursor(), &expected);
     let range = script.opened.lock().unwrap()[0].clone();
@@ -320,7 +320,7 @@ async fn more_that_has_gone_since_a_gap_was_told_is_told_too() {
     let gap = |to| {
         Act::Say(Fetched::Gap {
             partition: PartitionId::ONLY,
-            from: Frontier::Start,
+            from: Frontier::START,
             to: Some(at(0, to)),
         })
     };

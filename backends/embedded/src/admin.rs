@@ -132,10 +132,10 @@ impl Embedded {
             let end = topic.refresh()?;
             check_end(&place, &end)?;
             let next = match place {
-                Frontier::Start => 0,
+                Frontier::Start { .. } => 0,
                 Frontier::Since(time) => topic.position_at(time)?,
                 Frontier::After { position, .. } => next_of(&position)?,
-                Frontier::Ended => end.next,
+                Frontier::Ended { .. } => end.next,
             };
             let next = next.max(end.earliest);
             let records = end.next.saturating_sub(next);

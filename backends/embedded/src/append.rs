@@ -136,7 +136,7 @@ fn number(position: &Position) -> Result<u64> {
 /// The next position, as a cursor says it.
 fn end_of(cursor: &Cursor) -> Result<u64> {
     match (cursor.frontier(PartitionId::ONLY), cursor.rest()) {
-        (None, Rest::FromStart) | (Some(Frontier::Start), _) => Ok(0),
+        (None, Rest::FromStart) | (Some(Frontier::Start { .. }), _) => Ok(0),
         (Some(Frontier::After { position, .. }), _) => Ok(number(position)?.saturating_add(1)),
         _ => Err(Error::config(
             "the cursor names no record, so the topic cannot end there; use one from a reader or from end()",

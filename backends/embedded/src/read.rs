@@ -40,14 +40,14 @@ fn at(number: u64) -> Position {
 /// Everything before position `next` has been read.
 pub(crate) fn before(next: u64) -> Frontier {
     match next.checked_sub(1) {
-        None => Frontier::Start,
+        None => Frontier::START,
         Some(last) => Frontier::after(at(last)),
     }
 }
 
 pub(crate) fn cursor(scheme: &str, topic: &Topic, frontier: Frontier) -> Cursor {
     match frontier {
-        Frontier::Start => Cursor::start(origin(scheme, topic)),
+        Frontier::Start { .. } => Cursor::start(origin(scheme, topic)),
         frontier => Cursor::new(
             origin(scheme, topic),
             [(PartitionId::ONLY, frontier)],
@@ -83,7 +83,7 @@ pub(crate) fn check_origin(
 pub(crate) fn frontier(cursor: &Cursor) -> Option<Frontier> {
     match (cursor.frontier(PartitionId::ONLY), cursor.rest()) {
         (Some(frontier), _) => Some(*frontier),
-        (None, Rest::FromStart) => Some(Frontier::Start),
+        (None, Rest::FromStart) => Some(Frontier::START),
         (None, Rest::Outside) => None,
     }
 }
@@ -122,7 +122,7 @@ pub(crate) async fn locate(
     let start = start.clone();
     blocking(move || {
         let place = match start {
-            Start::Beginning => Frontier::Start,
+            Start::Beginning => Frontier::START,
             Start::Earliest => Frontier::EARLIEST,
             Start::Latest => before(topic.refresh()?.next),
             Start::Since(time) => Frontier::Since(time),
@@ -154,7 +154,7 @@ pub(crate) async fn open(
         let end = topic.refresh()?;
         let listed = |ids: &Vec<PartitionId>| ids.contains(&PartitionId::ONLY);
         let wanted = range.partitions.as_ref().is_none_or(listed);
-        let place = frontier(&range.from).filter(|place| wanted && *place != Frontier::Ended);
+        let place = frontier(&range.from).filter(|place| wanted && !place.is_ended());
         if let Some(place) = &place {
             check_end(place, &end)?;
         }
@@ -228,13 +228,13 @@ fn stop_at(stop: &Stop, scheme: &str, topic: &Topic, end: &End) -> Result<Stops>
             check_origin(through, scheme, topic.name(), topic.id())?;
             let until = Some(through.clone());
             match frontier(through) {
-                Some(Frontier::Start) | None => (StopAt::Position(0), None, until),
+                Some(Frontier::Start { .. }) | None => (StopAt::Position(0), None, until),
                 Some(place @ Frontier::After { position, .. }) => {
                     check_end(&place, end)?;
                     (StopAt::Position(next_of(&position)?), None, until)
                 }
                 Some(Frontier::Since(time)) => (StopAt::Time(time), Some(time), until),
-                Some(Frontier::Ended) => {
+                Some(Frontier::Ended { .. }) => {
                     return Err(Error::config(
                         "a topic of the embedded log never ends; stop at a position, a time or its end now",
                     ));

@@ -515,7 +515,7 @@ async fn retention_lets_go_of_whole_segments_and_readers_hear_of_it() {
         from,
         to,
     };
-    assert_eq!(signals, [gap(Frontier::Start), Fetched::CaughtUp]);
+    assert_eq!(signals, [gap(Frontier::START), Fetched::CaughtUp]);
     assert_eq!(records[0].position(), to);
 
     // The one in the middle reads on, as far as it is still there, and is told where it is not.

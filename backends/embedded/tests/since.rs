@@ -107,7 +107,7 @@ async fn open(log: &Embedded, start: Start, stop: Stop, key: Option<&'static str
 
 fn place(opened: &Opened) -> Frontier {
     let place = opened.from.frontier(PartitionId::ONLY).copied();
-    place.unwrap_or(Frontier::Start)
+    place.unwrap_or(Frontier::START)
 }
 
 /// The positions of all records up to `End`, and the gaps on the way.
@@ -236,7 +236,7 @@ async fn the_earliest_is_pinned_at_the_open_and_what_goes_afterwards_is_a_gap() 
     let (log, disk, clock) = world().await;
     let reader = on(&disk);
     let empty = open(&log, Start::Earliest, Stop::Never, None).await;
-    assert_eq!(place(&empty), Frontier::Start, "nothing was ever before it");
+    assert_eq!(place(&empty), Frontier::START, "nothing was ever before it");
     fill(&log, &clock, MANY).await;
     clock.advance(AGE * 2);
     fill(&log, &clock, MANY).await;

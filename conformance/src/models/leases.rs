@@ -108,16 +108,18 @@ fn goes_back(at: &Frontier, to: &Frontier) -> bool {
             },
         ) => next < position || (next == position && then < clear),
         (Frontier::Since(at), Frontier::Since(to)) => to < at,
+        (Frontier::Start { clear }, Frontier::Start { clear: then })
+        | (Frontier::Ended { clear }, Frontier::Ended { clear: then }) => then < clear,
         (at, to) => rank(to) < rank(at),
     }
 }
 
 fn rank(frontier: &Frontier) -> u8 {
     match frontier {
-        Frontier::Start => 0,
+        Frontier::Start { .. } => 0,
         Frontier::Since(_) => 1,
         Frontier::After { .. } => 2,
-        Frontier::Ended => 3,
+        Frontier::Ended { .. } => 3,
     }
 }
 
@@ -138,7 +140,7 @@ mod tests {
             partition: P,
             owner: None,
             counter: 0,
-            at: Frontier::Start,
+            at: Frontier::START,
             parents: Vec::new(),
             attempts: 0,
         }
@@ -182,7 +184,10 @@ mod tests {
     #[test]
     fn frontiers_only_go_forward() {
         let order = [
-            Frontier::Start,
+            Frontier::START,
+            Frontier::Start {
+                clear: Some(annals_core::Timestamp::EPOCH),
+            },
             Frontier::Since(annals_core::Timestamp::EPOCH),
             after(1),
             Frontier::After {
@@ -190,7 +195,7 @@ mod tests {
                 clear: Some(annals_core::Timestamp::EPOCH),
             },
             after(2),
-            Frontier::Ended,
+            Frontier::ENDED,
         ];
         for (i, at) in order.iter().enumerate() {
             for (j, to) in order.iter().enumerate() {

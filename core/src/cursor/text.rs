@@ -2,8 +2,9 @@
 //! a file name or a shell argument.
 //!
 //! `annals1:file:orders:5f1c…:*:0=a42` is version, scheme, topic, incarnation, rest (`*` from
-//! the start, `-` outside) and the places: `s` start, `t<ms>` since, `a<number>[.<sub>][~<ms>]`
-//! after (with `clear`), `e` ended; places are joined by commas.
+//! the start, `-` outside) and the places: `s[~<ms>]` start, `t<ms>` since,
+//! `a<number>[.<sub>][~<ms>]` after, `e[~<ms>]` ended, each with its `clear`; places are joined by
+//! commas.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -71,18 +72,23 @@ impl fmt::Display for Cursor {
             }
             write!(f, "{partition}=")?;
             match frontier {
-                Frontier::Start => f.write_str("s")?,
+                Frontier::Start { .. } => f.write_str("s")?,
                 Frontier::Since(time) => write!(f, "t{}", time.as_millis())?,
-                Frontier::After { position, clear } => {
+                Frontier::After { position, .. } => {
                     write!(f, "a{}", position.decimal())?;
                     if position.sub() != 0 {
                         write!(f, ".{}", position.sub())?;
                     }
-                    if let Some(clear) = clear {
-                        write!(f, "~{}", clear.as_millis())?;
-                    }
                 }
-                Frontier::Ended => f.write_str("e")?,
+                Frontier::Ended { .. } => f.write_str("e")?,
+            }
+            if let Frontier::Start { clear: Some(clear) }
+            | Frontier::After {
+                clear: Some(clear), ..
+            }
+            | Frontier::Ended { clear: Some(clear) } = frontier
+            {
+                write!(f, "~{}", clear.as_millis())?;
             }
         }
         Ok(())
@@ -90,18 +96,19 @@ impl fmt::Display for Cursor {
 }
 
 fn frontier(partition: PartitionId, text: &str) -> Option<Frontier> {
+    let (text, clear) = match text.split_once('~') {
+        Some((text, clear)) => (text, Some(Timestamp::from_millis(clear.parse().ok()?))),
+        None => (text, None),
+    };
     let (kind, rest) = text.split_at_checked(1)?;
     match (kind, rest) {
-        ("s", "") => Some(Frontier::Start),
-        ("e", "") => Some(Frontier::Ended),
+        ("s", "") => Some(Frontier::Start { clear }),
+        ("e", "") => Some(Frontier::Ended { clear }),
+        ("t", _) if clear.is_some() => None,
         ("t", millis) => Some(Frontier::Since(Timestamp::from_millis(
             millis.parse().ok()?,
         ))),
-        ("a", rest) => {
-            let (place, clear) = match rest.split_once('~') {
-                Some((place, clear)) => (place, Some(Timestamp::from_millis(clear.parse().ok()?))),
-                None => (rest, None),
-            };
+        ("a", place) => {
             let (number, sub) = match place.split_once('.') {
                 Some((number, sub)) => (number, sub.parse().ok()?),
                 None => (place, 0),
@@ -196,7 +203,7 @@ mod tests {
     fn every_frontier_survives_text_and_serde() {
         let id = PartitionId::new;
         let places = [
-            (id(0), Frontier::Start),
+            (id(0), Frontier::START),
             (id(1), Frontier::Since(Timestamp::from_millis(-5))),
             (id(2), Frontier::after(Position::new(id(2), u64::MAX))),
             (
@@ -206,7 +213,19 @@ mod tests {
                     clear: Some(Timestamp::from_millis(17)),
                 },
             ),
-            (id(u64::MAX), Frontier::Ended),
+            (id(u64::MAX), Frontier::ENDED),
+            (
+                id(4),
+                Frontier::Start {
+                    clear: Some(Timestamp::from_millis(-1)),
+                },
+            ),
+            (
+                id(5),
+                Frontier::Ended {
+                    clear: Some(Timestamp::from_millis(0)),
+                },
+            ),
         ];
         let origin = Arc::new(Origin {
             scheme: "kinesis".into(),
@@ -242,6 +261,10 @@ mod tests {
             "annals1:file:t::*:0=",
             "annals1:file:t::*:0=q",
             "annals1:file:t::*:0=s1",
+            "annals1:file:t::*:0=s~",
+            "annals1:file:t::*:0=e~x",
+            "annals1:file:t::*:0=t1~2",
+            "annals1:file:t::*:0=a1~2~3",
             "annals1:file:t::*:0=s,0=e",
             "annals1:file:t::*:0=s,",
             "annals1:file:t::*:0=a",

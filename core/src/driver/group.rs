@@ -13,6 +13,7 @@ use crate::name::Group;
 use crate::position::{PartitionId, Position};
 use crate::recorded::Recorded;
 use crate::start::Start;
+use crate::time::Timestamp;
 
 /// One stay of one partition at one member of a group: what fences a zombie. A partition that
 /// comes back to the same member comes with a new epoch.
@@ -110,6 +111,8 @@ pub enum Arrived {
     Ended {
         /// The stay.
         tenancy: Tenancy,
+        /// As in [`Fetched::PartitionEnded`](super::Fetched::PartitionEnded).
+        clear: Option<Timestamp>,
     },
 }
 

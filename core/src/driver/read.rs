@@ -124,6 +124,12 @@ pub enum Fetched {
         partition: PartitionId,
         /// What continues it. Whether they are open does not matter here.
         children: Arc<[Partition]>,
+        /// A moment before which surely nothing was stored in them, where one is known: the log
+        /// time of the last record here, or when this partition was last seen open, less
+        /// [`skew`](crate::Capabilities::skew). Their readers get it as the `clear` of their
+        /// [`Frontier::Start`], which is how one that begins within retention proves that its
+        /// first record is not gone.
+        clear: Option<Timestamp>,
     },
     /// A partition that was not there at the open; a reader of all partitions reads it from its
     /// start.

@@ -14,6 +14,7 @@ use crate::pending::BoxFuture;
 use crate::position::PartitionId;
 use crate::recorded::Recorded;
 use crate::subscription::Trouble;
+use crate::time::Timestamp;
 
 /// The reading of one lease.
 pub(super) struct Feed {
@@ -43,7 +44,7 @@ enum State {
     Vanished,
     /// All is read; what continues it must stand in the table before that is told. Not before
     /// then.
-    Ending(Arc<[Partition]>, Duration),
+    Ending(Arc<[Partition]>, Option<Timestamp>, Duration),
     Over,
 }
 
@@ -51,7 +52,7 @@ enum State {
 pub(super) enum Step {
     Opened,
     Fetched(Fetched),
-    Ended,
+    Ended(Option<Timestamp>),
     Failed(Error),
 }
 
@@ -104,7 +105,7 @@ impl Feed {
             if let State::Closed(at)
             | State::Resting(_, at)
             | State::Missing(_, _, at)
-            | State::Ending(_, at) = &self.state
+            | State::Ending(_, _, at) = &self.state
             {
                 let wait = at.saturating_sub(clock.elapsed());
                 if !wait.is_zero() {
@@ -143,9 +144,11 @@ impl Feed {
                     }
                 }
                 State::Reading(reader) => match reader.fetch(room, &mut self.out).await {
-                    Ok(Fetched::PartitionEnded { children, .. }) => {
+                    Ok(Fetched::PartitionEnded {
+                        children, clear, ..
+                    }) => {
                         self.trouble.heals();
-                        self.state = State::Ending(children, Duration::ZERO);
+                        self.state = State::Ending(children, clear, Duration::ZERO);
                     }
                     Ok(fetched) => {
                         self.trouble.heals();
@@ -192,23 +195,23 @@ impl Feed {
                     }
                 }
                 State::Vanished => {
-                    self.state = State::Ending(Arc::from([]), Duration::ZERO);
+                    self.state = State::Ending(Arc::from([]), None, Duration::ZERO);
                     return Step::Fetched(Fetched::Gap {
                         partition: self.tenancy.partition,
                         from: self.from,
                         to: None,
                     });
                 }
-                State::Ending(children, _) => {
-                    let children = Arc::clone(children);
+                State::Ending(children, clear, _) => {
+                    let (children, clear) = (Arc::clone(children), *clear);
                     match add(held, &children).await {
                         Ok(()) => {
                             self.state = State::Over;
-                            return Step::Ended;
+                            return Step::Ended(clear);
                         }
                         Err(error) if error.is_retryable() => {
                             let at = self.fails(held, &error);
-                            self.state = State::Ending(children, at);
+                            self.state = State::Ending(children, clear, at);
                         }
                         Err(error) => return Step::Failed(error),
                     }

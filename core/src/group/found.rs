@@ -56,7 +56,7 @@ async fn pinned(topic: &Topic, origin: &Arc<Origin>, row: &Lease) -> Result<Fron
         Ok(opened) => {
             let at = opened.from.frontier(row.partition).copied();
             // Named by none, it is read from its start.
-            Ok(at.unwrap_or(Frontier::Start))
+            Ok(at.unwrap_or(Frontier::START))
         }
         // It vanished after it was listed: told to the member that reads it.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(row.at),
@@ -86,12 +86,12 @@ fn rows(start: &Cursor, partitions: &[Partition]) -> Vec<Lease> {
     };
     let listed = partitions.iter().filter(unnamed).map(|partition| {
         let at = start.frontier(partition.id).copied();
-        row(partition, at.unwrap_or(Frontier::Start))
+        row(partition, at.unwrap_or(Frontier::START))
     });
     // What is named and listed no more is for a member to find gone, and to tell.
     let is_listed = |id| partitions.iter().any(|partition| partition.id == id);
     let vanished = start.places().filter(|(id, at)| {
-        let finished = **at == Frontier::Ended || finished.contains(id);
+        let finished = at.is_ended() || finished.contains(id);
         !finished && !is_listed(*id)
     });
     let vanished = vanished.map(|(id, at)| Lease {

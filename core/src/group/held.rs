@@ -177,7 +177,7 @@ impl Held {
         more.extend(children.iter().filter(|child| !known.contains(&child.id)));
         let rows: Vec<Lease> = more
             .into_iter()
-            .map(|partition| found::row(partition, Frontier::Start))
+            .map(|partition| found::row(partition, Frontier::START))
             .collect();
         if !rows.is_empty() {
             self.leases.add(&self.group, &rows).await?;
@@ -196,7 +196,7 @@ impl Commits for Held {
         let answers = self.leases.commit(&self.group, marks).await?;
         for (mark, answer) in marks.iter().zip(&answers) {
             match answer {
-                Ok(()) if mark.to == Frontier::Ended => {
+                Ok(()) if mark.to.is_ended() => {
                     // Nothing of it is left to hold; its children can be taken now.
                     if let Err(error) = self.release(mark.tenancy).await {
                         tracing::debug!(error = %error, "the lease of an ended partition was not released");

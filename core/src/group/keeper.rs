@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::held::{Held, Turn};
 use super::table::Seen;
+use super::table::begun;
 use crate::error::{Effect, Error, ErrorKind, Operation, Result, Retry};
 use crate::position::PartitionId;
 use crate::subscription::Trouble;
@@ -97,7 +98,7 @@ async fn turn(
             } else {
                 taken.saturating_add(lease)
             };
-            held.took(tenancy, asked, row.clone(), from);
+            held.took(tenancy, asked, begun(row, &rows), from);
         }
     }
     Ok(())

@@ -160,7 +160,7 @@ impl Source for Readers {
                     from: feed.from,
                     attempts: feed.attempts,
                 },
-                Step::Ended => Arrived::Ended { tenancy },
+                Step::Ended(clear) => Arrived::Ended { tenancy, clear },
                 Step::Failed(error) => return Err(error.in_partition(id)),
                 Step::Fetched(fetched) => match fetched {
                     Fetched::CaughtUp => Arrived::CaughtUp,

@@ -76,9 +76,23 @@ fn is_due(row: &Lease, rows: &[Lease]) -> bool {
     let ended = |parent: &PartitionId| {
         // A parent without a row was finished before the group was made.
         let parent = rows.iter().find(|row| row.partition == *parent);
-        parent.is_none_or(|parent| parent.at == Frontier::Ended)
+        parent.is_none_or(|parent| parent.at.is_ended())
     };
-    row.at != Frontier::Ended && row.parents.iter().all(ended)
+    !row.at.is_ended() && row.parents.iter().all(ended)
+}
+
+/// A row with the evidence of what it continues, as far as that has rows: nothing in it was stored
+/// before one of them had ended.
+pub(super) fn begun(row: &Lease, rows: &[Lease]) -> Lease {
+    let parents = rows.iter().filter(|r| row.parents.contains(&r.partition));
+    let clear = parents.filter_map(|parent| match parent.at {
+        Frontier::Ended { clear } => clear,
+        _ => None,
+    });
+    Lease {
+        at: row.at.begun(clear.max()),
+        ..row.clone()
+    }
 }
 
 #[cfg(test)]
@@ -92,7 +106,7 @@ mod tests {
             partition: PartitionId::new(id),
             owner: owner.map(Arc::from),
             counter: 1,
-            at: Frontier::Start,
+            at: Frontier::START,
             parents: parents.iter().copied().map(PartitionId::new).collect(),
             attempts: 0,
         }
@@ -149,9 +163,9 @@ mod tests {
             row(2, None, &[0, 1, 9]),
         ];
         assert_eq!(wanted(&seen, &rows, &[], Duration::ZERO), [0, 1]);
-        rows[0].at = Frontier::Ended;
+        rows[0].at = Frontier::ENDED;
         assert_eq!(wanted(&seen, &rows, &[], Duration::ZERO), [1]);
-        rows[1].at = Frontier::Ended;
+        rows[1].at = Frontier::ENDED;
         assert_eq!(wanted(&seen, &rows, &[], Duration::ZERO), [2]);
     }
 }

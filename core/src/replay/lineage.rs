@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::cursor::{Cursor, Frontier, Rest};
 use crate::driver::{Partition, Stop};
 use crate::position::PartitionId;
+use crate::time::Timestamp;
 
 /// One partition, and what this replay has to do with it.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ struct Node {
     before: bool,
     /// Whether some of those may still be unread.
     owes: bool,
+    /// It has ended, and nothing that continues it was stored before this moment.
+    clear: Option<Timestamp>,
     state: State,
 }
 
@@ -48,6 +51,7 @@ impl Node {
         open: false,
         before: true,
         owes: false,
+        clear: None,
         state: State::Waiting,
     };
 }
@@ -101,13 +105,16 @@ impl Lineage {
         let ids: Vec<PartitionId> = lineage.nodes.keys().copied().collect();
         for id in ids {
             let state = match from.frontier(id) {
-                Some(Frontier::Ended) => State::Finished,
+                Some(Frontier::Ended { .. }) => State::Finished,
                 None if !lineage.whole => State::Skipped { passed: false },
                 None if lineage.finished_at_start.contains(&id) => State::Finished,
                 _ => State::Waiting,
             };
             if let Some(node) = lineage.nodes.get_mut(&id) {
                 node.named = from.frontier(id).is_some();
+                if let Some(Frontier::Ended { clear }) = from.frontier(id) {
+                    node.clear = *clear;
+                }
             }
             lineage.settle_state(id, state, true);
         }
@@ -131,7 +138,7 @@ impl Lineage {
         };
         match to.frontier(id) {
             // What it continues lies in the range, and nobody knows any more what that was.
-            Some(Frontier::Start) => self.is_lost(id).then_some(Stop::Never),
+            Some(Frontier::Start { .. }) => self.is_lost(id).then_some(Stop::Never),
             Some(_) => Some(self.stop.clone()),
             None if self.finished_at_stop.contains(&id) => Some(Stop::Never),
             // What continues it is not known any more: begun before the start, it was finished
@@ -167,6 +174,13 @@ impl Lineage {
     pub(super) fn is_lost(&self, id: PartitionId) -> bool {
         let node = self.nodes.get(&id);
         node.is_some_and(|node| !node.listed && !node.named)
+    }
+
+    /// A moment before which nothing was stored in a partition: by then one that it continues had
+    /// not ended.
+    pub(super) fn begun(&self, id: PartitionId) -> Option<Timestamp> {
+        let parents = self.parents(id).iter().filter_map(|id| self.nodes.get(id));
+        parents.filter_map(|parent| parent.clear).max()
     }
 
     /// What a partition continues, as far as it is known.
@@ -245,13 +259,15 @@ impl Lineage {
         self.wake(all)
     }
 
-    /// A partition has been read to its end; what can be opened now.
-    pub(super) fn finish(&mut self, id: PartitionId) -> Vec<PartitionId> {
+    /// A partition has been read to its end, and nothing that continues it is older than `clear`;
+    /// what can be opened now.
+    pub(super) fn finish(&mut self, id: PartitionId, clear: Option<Timestamp>) -> Vec<PartitionId> {
         self.caught_up(id);
         let Some(node) = self.nodes.get_mut(&id) else {
             return Vec::new();
         };
         node.state = State::Finished;
+        node.clear = clear;
         let children = node.children.iter().copied().collect();
         self.wake(children)
     }

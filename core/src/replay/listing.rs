@@ -12,6 +12,7 @@ use crate::driver::{Partition, ReadRange, Stop};
 use crate::error::{Error, ErrorKind, Result};
 use crate::position::PartitionId;
 use crate::signal::Gap;
+use crate::time::Timestamp;
 use crate::topic::Topic;
 
 use super::heal::pause;
@@ -28,7 +29,7 @@ pub(super) struct Listed {
 
 enum Why {
     /// This one ended, and what continues it, or the parents of that, are not known yet.
-    Ended(PartitionId, Arc<[Partition]>),
+    Ended(PartitionId, Arc<[Partition]>, Option<Timestamp>),
     /// This one was not found: the topic is gone, or retention has passed the partition.
     Vanished(PartitionId, Error),
     /// It is time again.
@@ -52,11 +53,17 @@ impl Merge {
     }
 
     fn name_unfinished(&mut self) {
-        for id in self.lineage.iter().flat_map(Lineage::unfinished) {
+        let unfinished = self.lineage.iter().flat_map(Lineage::unfinished);
+        for id in unfinished.collect::<Vec<_>>() {
             if self.track.frontier(id).is_none() {
-                self.track.set(id, Frontier::Start);
+                let begun = self.begun(id);
+                self.track.set(id, Frontier::START.begun(begun));
             }
         }
+    }
+
+    fn begun(&self, id: PartitionId) -> Option<Timestamp> {
+        self.lineage.as_ref().and_then(|lineage| lineage.begun(id))
     }
 
     /// Lanes of partitions whose earliest record is still to be pinned although they wait.
@@ -88,7 +95,7 @@ impl Merge {
         let Some((id, shown)) = self.lost.pop_front() else {
             return false;
         };
-        let from = self.track.frontier(id).unwrap_or(Frontier::Start);
+        let from = self.track.frontier(id).unwrap_or(Frontier::START);
         self.tell_gap(Gap {
             partition: id,
             from,
@@ -108,12 +115,13 @@ impl Merge {
             // finished.
             self.name_unfinished();
         }
-        self.finish_partition(id, &shown);
+        self.finish_partition(id, &shown, None);
         true
     }
 
     fn lane_of(&self, id: PartitionId) -> Option<Lane> {
-        let at = self.track.frontier(id).unwrap_or(Frontier::Start);
+        let at = self.track.frontier(id).unwrap_or(Frontier::START);
+        let at = at.begun(self.begun(id));
         let range = ReadRange {
             from: Cursor::new(
                 Arc::clone(self.range.from.origin()),
@@ -172,7 +180,12 @@ impl Merge {
     }
 
     /// A lane's partition was read to its end, and the lane with it.
-    pub(super) fn ended(&mut self, id: PartitionId, children: Arc<[Partition]>) {
+    pub(super) fn ended(
+        &mut self,
+        id: PartitionId,
+        children: Arc<[Partition]>,
+        clear: Option<Timestamp>,
+    ) {
         let Some(lineage) = &self.lineage else {
             return;
         };
@@ -180,9 +193,9 @@ impl Merge {
         // the cursor before that one is, because naming it says that its ancestors are finished.
         let is_known = !children.is_empty() && lineage.knows_parents(&children);
         if lineage.is_whole() && !is_known {
-            return self.list(Why::Ended(id, children));
+            return self.list(Why::Ended(id, children, clear));
         }
-        self.finish_partition(id, &children);
+        self.finish_partition(id, &children, clear);
     }
 
     /// A lane failed for good: its partition may have vanished, else the whole replay has failed.
@@ -212,9 +225,9 @@ impl Merge {
                 self.learn(&listing);
                 self.discover();
             }
-            Why::Ended(id, children) => {
+            Why::Ended(id, children, clear) => {
                 listing.extend(children.iter().cloned());
-                self.finish_partition(id, &listing);
+                self.finish_partition(id, &listing, clear);
             }
             Why::Vanished(id, error) => {
                 if listing.iter().any(|partition| partition.id == id) {
@@ -227,16 +240,24 @@ impl Merge {
 
     /// A partition is finished, and this was shown with its end: its children are named in the
     /// cursor, so it needs no longer be.
-    fn finish_partition(&mut self, id: PartitionId, shown: &[Partition]) {
+    fn finish_partition(&mut self, id: PartitionId, shown: &[Partition], clear: Option<Timestamp>) {
         self.learn(shown);
         let Some(lineage) = &mut self.lineage else {
             return;
         };
-        let ready = lineage.finish(id);
-        if lineage.is_whole() && !lineage.children(id).is_empty() {
+        let ready = lineage.finish(id, clear);
+        let children = lineage.children(id).to_vec();
+        if lineage.is_whole() && !children.is_empty() {
             self.track.remove(id);
         } else {
-            self.track.set(id, Frontier::Ended);
+            self.track.set(id, Frontier::Ended { clear });
+        }
+        // The cursor keeps the evidence although it names the ended one no more: also for those
+        // that are not in the range.
+        for child in children {
+            if let Some(at) = self.track.frontier(child) {
+                self.track.set(child, at.begun(clear));
+            }
         }
         self.told.push_back(Next::Advanced);
         self.check_caught_up();
@@ -251,7 +272,8 @@ impl Merge {
         };
         let new = lineage.learn(shown);
         for id in &new {
-            self.track.set(*id, Frontier::Start);
+            self.track
+                .set(*id, Frontier::START.begun(lineage.begun(*id)));
             for parent in lineage.parents(*id) {
                 // It was named as ended for want of a child.
                 if lineage.is_finished(*parent) {

@@ -276,12 +276,13 @@ impl Merge {
             Fetched::PartitionEnded {
                 partition,
                 children,
+                clear,
             } => {
                 if lane.partition == Some(partition) {
                     self.lanes = self.lanes.saturating_sub(1);
-                    return self.ended(partition, children);
+                    return self.ended(partition, children, clear);
                 }
-                self.track.set(partition, Frontier::Ended);
+                self.track.set(partition, Frontier::Ended { clear });
                 self.told.push_back(Next::Advanced);
             }
             Fetched::End => {

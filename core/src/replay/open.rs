@@ -220,8 +220,8 @@ impl Opening {
             // What a cursor leaves outside is not read, asked for or not.
             let frontier = frontier.or(match rest {
                 Rest::Outside => None,
-                Rest::FromStart if finished(*id) => Some(Frontier::Ended),
-                Rest::FromStart => Some(Frontier::Start),
+                Rest::FromStart if finished(*id) => Some(Frontier::ENDED),
+                Rest::FromStart => Some(Frontier::START),
             });
             Some((*id, frontier?))
         });

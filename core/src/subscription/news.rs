@@ -107,7 +107,7 @@ mod tests {
             news.tell(Error::config("flood"), Operation::Settle);
         }
         for partition in 0..200 {
-            news.tell(gap(partition, Frontier::Start, 1), Operation::Subscribe);
+            news.tell(gap(partition, Frontier::START, 1), Operation::Subscribe);
         }
         let told: Vec<_> = std::iter::from_fn(|| news.take()).collect();
         assert_eq!(told.len(), MOST + 200);
@@ -117,7 +117,7 @@ mod tests {
     fn gaps_of_a_partition_become_one_and_a_flush_does_not_take_them() {
         let news = News::default();
         let after = Frontier::after(Position::new(PartitionId::ONLY, 4));
-        news.tell(gap(0, Frontier::Start, 3), Operation::Subscribe);
+        news.tell(gap(0, Frontier::START, 3), Operation::Subscribe);
         news.tell(gap(0, after, 9), Operation::Subscribe);
         news.tell(Error::config("other"), Operation::Settle);
         assert_eq!(news.take_but_gaps().unwrap().0.kind(), ErrorKind::Config);
@@ -125,7 +125,7 @@ mod tests {
         let (error, _) = news.take().unwrap();
         let gap = error.gap().unwrap();
         let to = Position::new(PartitionId::ONLY, 9);
-        assert_eq!((gap.from, gap.to), (Frontier::Start, Some(to)));
+        assert_eq!((gap.from, gap.to), (Frontier::START, Some(to)));
         assert!(news.take().is_none());
     }
 }

@@ -106,7 +106,9 @@ fn signal(session: &Session, arrived: &Arrived) {
         }
         Arrived::Lost { tenancy } => ledger.lost(tenancy),
         Arrived::Advanced { tenancy, to } => ledger.advanced(tenancy, to, now),
-        Arrived::Ended { tenancy } => ledger.advanced(tenancy, Frontier::Ended, now),
+        Arrived::Ended { tenancy, clear } => {
+            ledger.advanced(tenancy, Frontier::Ended { clear }, now);
+        }
         Arrived::Gap { tenancy, from, to } => {
             ledger.skipped(tenancy);
             drop(ledger);

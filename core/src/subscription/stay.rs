@@ -232,7 +232,7 @@ impl Stay {
             || self.revoking.is_some()
             || !self.waiters.is_empty()
             // What continues the partition waits for it.
-            || self.window.at() == Frontier::Ended
+            || self.window.at().is_ended()
     }
 
     /// What has not been committed yet.
@@ -259,7 +259,7 @@ impl Stay {
 
     /// Whether everything of the partition is committed.
     pub(crate) fn is_over(&self) -> bool {
-        self.committed.0 == Frontier::Ended
+        self.committed.0.is_ended()
     }
 
     /// The mark holds.

@@ -130,7 +130,7 @@ mod tests {
     }
 
     fn window(records: u64) -> Window {
-        let mut window = Window::new(Frontier::Start);
+        let mut window = Window::new(Frontier::START);
         for id in 1..=records {
             window.arrive(id, after(id), 0);
         }
@@ -142,7 +142,7 @@ mod tests {
         let mut window = window(5);
         for id in [2, 3, 5] {
             assert!(window.settle(id));
-            assert_eq!(window.at(), Frontier::Start);
+            assert_eq!(window.at(), Frontier::START);
         }
         assert_eq!(window.behind(), 3);
         assert!(window.settle(1));
@@ -159,7 +159,7 @@ mod tests {
         let mut window = window(1);
         window.advance(2, after(7));
         window.advance(3, after(8));
-        assert_eq!(window.at(), Frontier::Start);
+        assert_eq!(window.at(), Frontier::START);
         assert_eq!(window.behind(), 1, "steps in a row are one");
         window.arrive(4, after(9), 0);
         window.settle(1);

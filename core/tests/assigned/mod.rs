@@ -128,7 +128,7 @@ impl Assigned {
     pub fn assign(&self, tenancy: Tenancy) {
         self.say(Say::Arrived(Arrived::Assigned {
             tenancy,
-            from: Frontier::Start,
+            from: Frontier::START,
             attempts: 0,
         }));
     }

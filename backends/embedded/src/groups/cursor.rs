@@ -50,12 +50,12 @@ impl Row {
     /// the owner's name.
     pub(super) fn encode(&self) -> Vec<u8> {
         let (kind, number, clear) = match self.at {
-            Frontier::Start => (0, 0, None),
+            Frontier::Start { clear } => (0, 0, clear),
             Frontier::Since(time) => (1, time.as_millis().cast_unsigned(), None),
             Frontier::After { position, clear } => {
                 (2, position.number_u64().unwrap_or(u64::MAX), clear)
             }
-            Frontier::Ended => (3, 0, None),
+            Frontier::Ended { clear } => (3, 0, clear),
         };
         let mut bytes = vec![
             VERSION,
@@ -82,14 +82,15 @@ impl Row {
         let u64_at = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
         let number = u64_at(24)?;
         let time = u64_at(32)?.cast_signed();
+        let clear = (clear != 0).then(|| Timestamp::from_millis(time));
         let at = match kind {
-            0 => Frontier::Start,
+            0 => Frontier::Start { clear },
             1 => Frontier::Since(Timestamp::from_millis(number.cast_signed())),
             2 => Frontier::After {
                 position: Position::new(PartitionId::ONLY, number),
-                clear: (clear != 0).then(|| Timestamp::from_millis(time)),
+                clear,
             },
-            3 => Frontier::Ended,
+            3 => Frontier::Ended { clear },
             _ => return None,
         };
         let owner = str::from_utf8(bytes.get(40..)?).ok()?;
@@ -106,10 +107,10 @@ impl Row {
 /// Whether going from `old` to `new` would hand out again what is settled.
 pub(super) fn goes_back(old: &Frontier, new: &Frontier) -> bool {
     let rank = |frontier: &Frontier| match frontier {
-        Frontier::Start => 0,
+        Frontier::Start { .. } => 0,
         Frontier::Since(_) => 1,
         Frontier::After { .. } => 2,
-        Frontier::Ended => 3,
+        Frontier::Ended { .. } => 3,
     };
     match (old, new) {
         (Frontier::Since(old), Frontier::Since(new)) => new < old,
@@ -130,14 +131,20 @@ mod tests {
     fn rows_survive_the_bytes() {
         let at = |n| Position::new(PartitionId::ONLY, n);
         for frontier in [
-            Frontier::Start,
+            Frontier::START,
             Frontier::Since(Timestamp::from_millis(-5)),
             Frontier::after(at(7)),
             Frontier::After {
                 position: at(u64::MAX),
                 clear: Some(Timestamp::from_millis(-1)),
             },
-            Frontier::Ended,
+            Frontier::ENDED,
+            Frontier::Start {
+                clear: Some(Timestamp::from_millis(1)),
+            },
+            Frontier::Ended {
+                clear: Some(Timestamp::from_millis(2)),
+            },
         ] {
             for owner in [None, Some(Arc::from("")), Some(Arc::from("member 1"))] {
                 let row = Row {
@@ -159,12 +166,12 @@ mod tests {
         let at = |n| Frontier::after(Position::new(PartitionId::ONLY, n));
         let since = |n| Frontier::Since(Timestamp::from_millis(n));
         let order = [
-            Frontier::Start,
+            Frontier::START,
             since(1),
             since(2),
             at(0),
             at(9),
-            Frontier::Ended,
+            Frontier::ENDED,
         ];
         for (i, old) in order.iter().enumerate() {
             for (j, new) in order.iter().enumerate() {

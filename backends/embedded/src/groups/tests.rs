@@ -103,7 +103,7 @@ async fn a_group_is_founded_once_and_members_compete_by_its_row() {
 async fn one_process_owns_a_group_and_another_takes_over_when_it_dies() {
     let disk = FaultyDisk::new(Clock::system());
     let (one, two) = (topic_on(&disk), topic_on(&disk));
-    one.found(&group(), &first(Frontier::Start)).await.unwrap();
+    one.found(&group(), &first(Frontier::START)).await.unwrap();
     let a = take(&one, "a").await.unwrap();
     commit(&one, mark(a, 3)).await.unwrap();
     assert_eq!(take(&two, "b").await, None);
@@ -128,7 +128,7 @@ async fn commits_are_durable_and_work_on_a_full_disk() {
     let disk = FaultyDisk::new(Clock::system());
     let groups = topic_on(&disk);
     groups
-        .found(&group(), &first(Frontier::Start))
+        .found(&group(), &first(Frontier::START))
         .await
         .unwrap();
     let a = take(&groups, "a").await.unwrap();
@@ -141,10 +141,10 @@ async fn commits_are_durable_and_work_on_a_full_disk() {
         assert!(next.epoch > a.epoch);
     }
     let other = Group::new("other").unwrap();
-    let full = groups.found(&other, &first(Frontier::Start)).await;
+    let full = groups.found(&other, &first(Frontier::START)).await;
     assert_eq!(full.unwrap_err().kind(), ErrorKind::Blocked);
     disk.faults().clear();
-    assert!(groups.found(&other, &first(Frontier::Start)).await.unwrap());
+    assert!(groups.found(&other, &first(Frontier::START)).await.unwrap());
 }
 
 /// Taking, committing, renewing and releasing, cut short anywhere.

@@ -49,7 +49,7 @@ fn committed(group: &LogGroup) -> Frontier {
         .table
         .rows()
         .first()
-        .map_or(Frontier::Start, |row| row.at)
+        .map_or(Frontier::START, |row| row.at)
 }
 
 fn no_group() -> Error {
@@ -88,7 +88,7 @@ impl Admin for LogAdmin {
         for group in &spec.groups {
             topic
                 .groups
-                .insert(group.clone(), first_row(Frontier::Start));
+                .insert(group.clone(), first_row(Frontier::START));
         }
         topics.by_name.insert(name.clone(), topic);
         Ok(true)
@@ -154,10 +154,10 @@ impl Admin for LogAdmin {
             let at = match &start {
                 Some(Start::After(cursor)) => {
                     self.0.check_cursor(name, topic, cursor)?;
-                    topic::frontier_of(cursor).unwrap_or(Frontier::Start)
+                    topic::frontier_of(cursor).unwrap_or(Frontier::START)
                 }
                 Some(start) => topic.locate(start),
-                None => Frontier::Start,
+                None => Frontier::START,
             };
             // Stored as the place that it is now: what goes afterwards is a gap.
             let at = match at {
@@ -187,7 +187,7 @@ impl Admin for LogAdmin {
     async fn lag(&self, name: &TopicName, cursor: &Cursor) -> Result<Vec<Lag>> {
         self.0.on(name, |topic| {
             self.0.check_cursor(name, topic, cursor)?;
-            let from = topic::frontier_of(cursor).unwrap_or(Frontier::Start);
+            let from = topic::frontier_of(cursor).unwrap_or(Frontier::START);
             Ok(self.lag_from(topic, &from))
         })
     }

@@ -65,7 +65,7 @@ pub(super) fn open(log: &Log, name: &TopicName, range: &ReadRange) -> Result<Ope
             Stop::Before(time) => Bound::Time(*time),
             Stop::Never => Bound::Never,
         };
-        let from = topic::frontier_of(&range.from).unwrap_or(Frontier::Start);
+        let from = topic::frontier_of(&range.from).unwrap_or(Frontier::START);
         let (next, gap) = topic.resume(&from);
         // A range that asks for nothing misses nothing.
         let asks = match bound {

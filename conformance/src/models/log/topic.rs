@@ -99,8 +99,8 @@ impl Topic {
     /// is gone is no gap to those who asked for the earliest that is kept.
     pub(super) fn resume(&self, frontier: &Frontier) -> (u64, bool) {
         match frontier {
-            Frontier::Start => (self.first, self.first > 0),
-            Frontier::After { .. } | Frontier::Ended => {
+            Frontier::Start { .. } => (self.first, self.first > 0),
+            Frontier::After { .. } | Frontier::Ended { .. } => {
                 let next = next_after(frontier).unwrap_or_else(|| self.next());
                 (next.max(self.first), next < self.first)
             }
@@ -115,7 +115,7 @@ impl Topic {
 
     pub(super) fn locate(&self, start: &Start) -> Frontier {
         match start {
-            Start::Beginning => Frontier::Start,
+            Start::Beginning => Frontier::START,
             Start::Earliest => Frontier::EARLIEST,
             Start::Since(time) => Frontier::Since(*time),
             Start::Latest | Start::After(_) => before(self.next()),
@@ -274,7 +274,7 @@ impl Topic {
 /// The frontier before a number.
 pub(super) fn before(number: u64) -> Frontier {
     match number.checked_sub(1) {
-        None => Frontier::Start,
+        None => Frontier::START,
         Some(last) => Frontier::after(at(last)),
     }
 }
@@ -286,7 +286,7 @@ pub(super) const fn at(number: u64) -> Position {
 
 /// A cursor of the one partition; what was never read is the start of everything.
 pub(super) fn cursor(origin: Arc<Origin>, frontier: Frontier) -> Cursor {
-    if frontier == Frontier::Start {
+    if matches!(frontier, Frontier::Start { .. }) {
         return Cursor::start(origin);
     }
     Cursor::new(origin, [(PartitionId::ONLY, frontier)], Rest::FromStart)
@@ -296,7 +296,7 @@ pub(super) fn cursor(origin: Arc<Origin>, frontier: Frontier) -> Cursor {
 pub(super) fn frontier_of(cursor: &Cursor) -> Option<Frontier> {
     match (cursor.frontier(PartitionId::ONLY), cursor.rest()) {
         (Some(frontier), _) => Some(*frontier),
-        (None, Rest::FromStart) => Some(Frontier::Start),
+        (None, Rest::FromStart) => Some(Frontier::START),
         (None, Rest::Outside) => None,
     }
 }
@@ -304,9 +304,9 @@ pub(super) fn frontier_of(cursor: &Cursor) -> Option<Frontier> {
 /// The number behind a frontier; `None` where it is no place of this log.
 fn next_after(frontier: &Frontier) -> Option<u64> {
     match frontier {
-        Frontier::Start | Frontier::Since(_) => Some(0),
+        Frontier::Start { .. } | Frontier::Since(_) => Some(0),
         Frontier::After { position, .. } => position.number_u64()?.checked_add(1),
-        Frontier::Ended => None,
+        Frontier::Ended { .. } => None,
     }
 }
 

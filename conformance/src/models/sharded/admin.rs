@@ -52,8 +52,8 @@ impl ShardedAdmin {
     fn frontier(topic: &Topic, cursor: &Cursor, id: PartitionId) -> Option<Frontier> {
         match (cursor.frontier(id), cursor.rest()) {
             (Some(at), _) => Some(*at),
-            (None, _) if topic.is_before(id, cursor) => Some(Frontier::Ended),
-            (None, Rest::FromStart) => Some(Frontier::Start),
+            (None, _) if topic.is_before(id, cursor) => Some(Frontier::ENDED),
+            (None, Rest::FromStart) => Some(Frontier::START),
             (None, Rest::Outside) => None,
         }
     }

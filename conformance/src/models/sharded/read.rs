@@ -64,7 +64,7 @@ pub(super) fn open(client: &Sharded, name: &TopicName, range: &ReadRange) -> Res
         let shard = topic
             .shard(id)
             .ok_or_else(|| Error::not_found(format!("there is no shard {id}")))?;
-        let from = range.from.frontier(id).copied().unwrap_or(Frontier::Start);
+        let from = range.from.frontier(id).copied().unwrap_or(Frontier::START);
         let bound = match &range.stop {
             // An open shard ends where it is now, a closed one where it was closed.
             Stop::End if shard.closed.is_none() => {
@@ -83,7 +83,7 @@ pub(super) fn open(client: &Sharded, name: &TopicName, range: &ReadRange) -> Res
         // Where the stop is a place: opened again later, it is the same one.
         let until = match (&range.stop, &bound) {
             (Stop::End, Bound::Through(last)) => Some(one(Frontier::after(*last))),
-            (Stop::End, Bound::Nothing) => Some(one(Frontier::Start)),
+            (Stop::End, Bound::Nothing) => Some(one(Frontier::START)),
             _ => None,
         };
         Ok(Opened {
@@ -121,10 +121,10 @@ fn through(topic: &Topic, id: PartitionId, to: &Cursor) -> Bound {
     match to.frontier(id) {
         Some(Frontier::After { position, .. }) => Bound::Through(*position),
         Some(Frontier::Since(time)) => Bound::Time(*time),
-        Some(Frontier::Ended) => Bound::Never,
+        Some(Frontier::Ended { .. }) => Bound::Never,
         // What comes before a named shard was read to its end.
         None if topic.is_before(id, to) => Bound::Never,
-        Some(Frontier::Start) | None => Bound::Nothing,
+        Some(Frontier::Start { .. }) | None => Bound::Nothing,
     }
 }
 
@@ -166,6 +166,7 @@ impl ShardReader {
             return Some(Fetched::PartitionEnded {
                 partition: self.shard,
                 children: topic.children_of(shard),
+                clear: shard.closed,
             });
         }
         let reached = |end: &Position| self.at.covers(end) == Some(true) || all_read;

@@ -23,6 +23,7 @@ pub(super) struct Shard {
     /// The newest record that was ever stored, and the newest one that is gone.
     last: Option<Position>,
     gone: Option<(Position, Timestamp)>,
+    /// The log time of the newest one: it never goes back, from parents to children neither.
     newest: Timestamp,
 }
 
@@ -31,6 +32,7 @@ impl Shard {
         id: PartitionId,
         hashes: RangeInclusive<u64>,
         parents: Vec<PartitionId>,
+        begun: Timestamp,
     ) -> Self {
         Self {
             id,
@@ -43,8 +45,15 @@ impl Shard {
             bytes: 0,
             last: None,
             gone: None,
-            newest: Timestamp::MIN,
+            newest: begun,
         }
+    }
+
+    /// It takes no more records; the moment of that, which is not before its newest record.
+    pub(super) fn close(&mut self, now: Timestamp) -> Timestamp {
+        self.newest = self.newest.max(now);
+        self.closed = Some(self.newest);
+        self.newest
     }
 
     pub(super) fn listed(&self) -> Partition {
@@ -78,14 +87,14 @@ impl Shard {
     /// The records that a reading from `frontier` has still to read.
     pub(super) fn after(&self, frontier: &Frontier) -> impl Iterator<Item = &Recorded> {
         let read = match frontier {
-            Frontier::Start => 0,
+            Frontier::Start { .. } => 0,
             Frontier::Since(time) => self
                 .records
                 .partition_point(|r| r.stored_at() < Some(*time)),
             Frontier::After { position, .. } => self
                 .records
                 .partition_point(|r| r.position() <= Some(*position)),
-            Frontier::Ended => self.records.len(),
+            Frontier::Ended { .. } => self.records.len(),
         };
         self.records.iter().skip(read)
     }
@@ -96,21 +105,21 @@ impl Shard {
             return false;
         };
         match frontier {
-            Frontier::Start => true,
+            Frontier::Start { clear } => clear.is_none_or(|clear| stored >= clear),
             // Who asks for the earliest that is kept misses nothing.
             Frontier::Since(time) => *frontier != Frontier::EARLIEST && stored >= *time,
             Frontier::After {
                 position: at,
                 clear,
             } => position > *at && clear.is_none_or(|clear| stored >= clear),
-            Frontier::Ended => false,
+            Frontier::Ended { .. } => false,
         }
     }
 
     /// Behind everything that is gone: where a reading goes on after a gap.
     pub(super) fn kept_from(&self) -> Frontier {
         self.gone
-            .map_or(Frontier::Start, |(position, _)| Frontier::after(position))
+            .map_or(Frontier::START, |(position, _)| Frontier::after(position))
     }
 
     pub(super) fn retain(&mut self, now: Timestamp, retention: Retention) {

@@ -44,7 +44,7 @@ impl Topic {
             } else {
                 (n + 1) * width - 1
             };
-            topic.open_shard(n * width..=to, Vec::new());
+            topic.open_shard(n * width..=to, Vec::new(), Timestamp::MIN);
         }
         topic
     }
@@ -95,9 +95,9 @@ impl Topic {
             return Err(Error::config("this shard is too small to be split"));
         }
         let middle = from + (to - from) / 2;
-        shard.closed = Some(now);
-        let low = self.open_shard(from..=middle, vec![id]);
-        let high = self.open_shard(middle + 1..=to, vec![id]);
+        let closed = shard.close(now);
+        let low = self.open_shard(from..=middle, vec![id], closed);
+        let high = self.open_shard(middle + 1..=to, vec![id], closed);
         self.name_children(&[id], &[low, high]);
         Ok((low, high))
     }
@@ -118,10 +118,11 @@ impl Topic {
         if low.end().checked_add(1) != Some(*high.start()) {
             return Err(Error::config("these shards are no neighbours"));
         }
+        let mut closed = now;
         for id in [one, other] {
-            self.open(id)?.closed = Some(now);
+            closed = closed.max(self.open(id)?.close(now));
         }
-        let child = self.open_shard(*low.start()..=*high.end(), vec![one, other]);
+        let child = self.open_shard(*low.start()..=*high.end(), vec![one, other], closed);
         self.name_children(&[one, other], &[child]);
         Ok(child)
     }
@@ -138,9 +139,11 @@ impl Topic {
         &mut self,
         hashes: std::ops::RangeInclusive<u64>,
         parents: Vec<PartitionId>,
+        begun: Timestamp,
     ) -> PartitionId {
         let id = PartitionId::new(self.shards.len() as u64);
-        self.shards.insert(id, Shard::new(id, hashes, parents));
+        self.shards
+            .insert(id, Shard::new(id, hashes, parents, begun));
         id
     }
 
@@ -173,7 +176,7 @@ impl Topic {
             Start::Latest | Start::After(_) => listed
                 .filter(|shard| shard.closed.is_none())
                 .map(|shard| {
-                    let end = shard.last().map_or(Frontier::Start, Frontier::after);
+                    let end = shard.last().map_or(Frontier::START, Frontier::after);
                     (shard.id, end)
                 })
                 .collect(),
@@ -203,7 +206,7 @@ impl Topic {
                 // Stored as the place that it is now: what goes afterwards is a gap.
                 Some(Frontier::EARLIEST) => shard.kept_from(),
                 Some(at) => at,
-                None if from_start && !self.is_before(shard.id, cursor) => Frontier::Start,
+                None if from_start && !self.is_before(shard.id, cursor) => Frontier::START,
                 None => return None,
             };
             Some(Lease {

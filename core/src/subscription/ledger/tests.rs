@@ -126,7 +126,7 @@ fn a_delay_is_no_longer_than_a_delivery_can_be_held() {
 #[test]
 fn a_key_has_one_record_out_also_while_it_waits_for_its_retry_or_its_letter() {
     let mut ledger = ledger(rules());
-    ledger.assigned(stay(1), Frontier::Start, 0);
+    ledger.assigned(stay(1), Frontier::START, 0);
     for (number, key) in [(1, "a"), (2, "a"), (3, "b"), (4, "a")] {
         arrive(&mut ledger, stay(1), number, key);
     }
@@ -156,7 +156,7 @@ fn no_more_than_in_flight_is_out_and_one_over_the_bytes_goes_alone() {
         },
         ..rules()
     });
-    ledger.assigned(stay(1), Frontier::Start, 0);
+    ledger.assigned(stay(1), Frontier::START, 0);
     for number in 1..=3 {
         arrive(&mut ledger, stay(1), number, &number.to_string());
     }
@@ -182,7 +182,7 @@ fn no_more_than_in_flight_is_out_and_one_over_the_bytes_goes_alone() {
 #[test]
 fn what_was_left_out_of_a_stay_that_is_to_end_is_not_passed() {
     let mut ledger = ledger(rules());
-    ledger.assigned(stay(1), Frontier::Start, 0);
+    ledger.assigned(stay(1), Frontier::START, 0);
     arrive(&mut ledger, stay(1), 1, "a");
     arrive(&mut ledger, stay(1), 2, "b");
     assert_eq!(hand(&mut ledger), Some((1, 1)));
@@ -204,13 +204,13 @@ fn what_was_left_out_of_a_stay_that_is_to_end_is_not_passed() {
 #[test]
 fn a_zombie_settles_nothing_is_told_once_and_keeps_its_key_back() {
     let mut ledger = ledger(rules());
-    ledger.assigned(stay(1), Frontier::Start, 0);
+    ledger.assigned(stay(1), Frontier::START, 0);
     arrive(&mut ledger, stay(1), 1, "a");
     arrive(&mut ledger, stay(1), 2, "b");
     hand(&mut ledger);
     hand(&mut ledger);
     ledger.lost(stay(1));
-    ledger.assigned(stay(2), Frontier::Start, 0);
+    ledger.assigned(stay(2), Frontier::START, 0);
     arrive(&mut ledger, stay(2), 1, "a");
     assert_eq!(hand(&mut ledger), None, "the earlier handler still runs");
     assert_eq!(told(&ledger), []);
@@ -230,7 +230,7 @@ fn a_zombie_settles_nothing_is_told_once_and_keeps_its_key_back() {
 #[test]
 fn a_fenced_commit_ends_the_stay_and_a_failed_one_is_tried_again() {
     let mut ledger = ledger(rules());
-    ledger.assigned(stay(1), Frontier::Start, 0);
+    ledger.assigned(stay(1), Frontier::START, 0);
     arrive(&mut ledger, stay(1), 1, "a");
     hand(&mut ledger);
     done(&mut ledger, 1);
@@ -254,7 +254,7 @@ fn at_the_limit_a_record_becomes_a_letter_and_is_settled_once_that_is_stored() {
         max_attempts: Some(2),
         ..rules()
     });
-    ledger.assigned(stay(1), Frontier::Start, 0);
+    ledger.assigned(stay(1), Frontier::START, 0);
     arrive(&mut ledger, stay(1), 1, "a");
     arrive(&mut ledger, stay(1), 2, "a");
     for attempt in 1..=2 {
@@ -274,7 +274,7 @@ fn at_the_limit_a_record_becomes_a_letter_and_is_settled_once_that_is_stored() {
     assert_eq!(ledger.letter_due(), Some(later));
     assert_eq!(
         marks(&mut ledger),
-        [(Frontier::Start, 2)],
+        [(Frontier::START, 2)],
         "and is not settled"
     );
     assert_eq!(hand(&mut ledger), None);
@@ -290,7 +290,7 @@ fn attempts_of_an_earlier_life_count() {
         careful: true,
         ..rules()
     });
-    ledger.assigned(stay(1), Frontier::Start, 3);
+    ledger.assigned(stay(1), Frontier::START, 3);
     arrive(&mut ledger, stay(1), 1, "a");
     arrive(&mut ledger, stay(1), 2, "b");
     assert_eq!(ledger.letter(NOW).map(|letter| letter.id), Some(1));
@@ -341,7 +341,7 @@ fn followers_of_a_delivery_that_ran_out_go_back_with_it() {
 #[test]
 fn a_close_gives_back_what_no_handler_has() {
     let mut ledger = ledger(rules());
-    ledger.assigned(stay(1), Frontier::Start, 0);
+    ledger.assigned(stay(1), Frontier::START, 0);
     for number in 1..=3 {
         arrive(&mut ledger, stay(1), number, &number.to_string());
     }
@@ -358,7 +358,7 @@ fn a_close_gives_back_what_no_handler_has() {
     assert_eq!((ledger.returned, ledger.leftover().0), (3, 0));
     assert_eq!(
         marks(&mut ledger),
-        [(Frontier::Start, 1)],
+        [(Frontier::START, 1)],
         "nothing was passed"
     );
 }
@@ -366,7 +366,7 @@ fn a_close_gives_back_what_no_handler_has() {
 #[test]
 fn a_partition_is_held_back_once_too_much_is_settled_behind_a_hole() {
     let mut ledger = ledger(rules());
-    ledger.assigned(stay(1), Frontier::Start, 0);
+    ledger.assigned(stay(1), Frontier::START, 0);
     arrive(&mut ledger, stay(1), 1, "hole");
     hand(&mut ledger);
     for number in 2..=65 {
@@ -386,7 +386,7 @@ fn a_partition_is_held_back_once_too_much_is_settled_behind_a_hole() {
 #[test]
 fn a_record_without_a_place_is_the_end_and_is_not_passed() {
     let mut ledger = ledger(rules());
-    ledger.assigned(stay(1), Frontier::Start, 0);
+    ledger.assigned(stay(1), Frontier::START, 0);
     let holder = Holder::Tenancy(stay(1));
     let delivered = Delivered {
         record: record("a", None),

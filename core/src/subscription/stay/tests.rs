@@ -13,7 +13,7 @@ fn after(number: u64) -> Frontier {
 }
 
 fn stay(attempts: u32, trial: usize, records: u64) -> Stay {
-    let mut stay = Stay::new(TENANCY, Frontier::Start, attempts, trial);
+    let mut stay = Stay::new(TENANCY, Frontier::START, attempts, trial);
     for id in 1..=records {
         stay.arrive(id, after(id));
     }
@@ -38,7 +38,7 @@ fn a_trial_commits_the_attempt_before_it_is_made() {
     assert!(!stay.allows(2), "not before the first");
     assert!(!stay.allows(1), "not before its attempt is committed");
     assert!(stay.is_urgent());
-    assert_eq!(commit(&mut stay), (Frontier::Start, 1));
+    assert_eq!(commit(&mut stay), (Frontier::START, 1));
     assert!(stay.allows(1));
     stay.hand(1, 1);
     assert!(!stay.allows(2), "one at a time");
@@ -54,7 +54,7 @@ fn a_trial_commits_the_attempt_before_it_is_made() {
 fn a_record_on_trial_that_asks_for_a_retry_lets_others_go_on() {
     let mut stay = stay(3, 100, 2);
     assert!(!stay.allows(1));
-    assert_eq!(commit(&mut stay), (Frontier::Start, 4));
+    assert_eq!(commit(&mut stay), (Frontier::START, 4));
     stay.hand(1, 4);
     assert!(!stay.allows(2));
     stay.handed = 0;
@@ -64,7 +64,7 @@ fn a_record_on_trial_that_asks_for_a_retry_lets_others_go_on() {
 
 #[test]
 fn attempts_of_a_record_that_is_gone_are_not_those_of_the_next() {
-    let mut stay = Stay::new(TENANCY, Frontier::Start, 7, 0);
+    let mut stay = Stay::new(TENANCY, Frontier::START, 7, 0);
     stay.skips();
     assert_eq!(stay.arrive(1, after(9)), 0);
 }
