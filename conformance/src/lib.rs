@@ -3,6 +3,8 @@
 //! | room | holds |
 //! | --- | --- |
 //! | [`law`] | the laws: one sentence each, the cases that show it, how it may be refused |
+//! | [`check`] | what is found in a history |
+//! | [`history`] | what the clients of a run did and saw |
 //! | [`harness`] | how a backend is reached, disturbed and measured |
 //! | [`runner`] | runs a law, with a limit to its time; settings from the environment |
 //! | [`verdict`] | what came of it: upheld, refused or violated, with evidence |
@@ -13,7 +15,9 @@
 //!
 //! A backend's tests are two lines, see [`laws!`].
 
+pub mod check;
 pub mod harness;
+pub mod history;
 pub mod law;
 mod macros;
 pub mod models;

@@ -1,0 +1,1 @@
+//! What is found in a [`history`](crate::history): pure functions of what clients saw.
