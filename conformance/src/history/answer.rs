@@ -283,6 +283,7 @@ impl Signal {
             Fetched::PartitionEnded {
                 partition,
                 children,
+                ..
             } => Self::Ended(*partition, children.iter().map(|child| child.id).collect()),
             Fetched::PartitionAdded(added) => Self::Added(added.id, added.parents.clone()),
             Fetched::End => Self::End,
@@ -305,7 +306,7 @@ impl Signal {
             Arrived::Gap { tenancy, from, to } => {
                 Self::Gap(tenancy.partition, from.position().copied(), *to)
             }
-            Arrived::Ended { tenancy } => Self::Ended(tenancy.partition, Vec::new()),
+            Arrived::Ended { tenancy, .. } => Self::Ended(tenancy.partition, Vec::new()),
         })
     }
 }
