@@ -56,6 +56,16 @@ async fn what_is_refused_is_sent_again_before_the_next_of_its_key() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn with_holes_too_nothing_is_overtaken_where_requests_have_no_order() {
+    let shards = shards(1).await;
+    let refuse = Fault::Refuse(vec![0]);
+    shards.state.faults().inject(Call::Append, refuse);
+    let batch = ["a-1", "a-2"].map(|value| annals_core::Record::new(value).key("a"));
+    shards.topic.append(batch).allow_holes().await.unwrap();
+    assert_eq!(all(&shards.topic, None).await, ["a-1", "a-2"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_keeps_its_order_though_its_shard_splits_between_two_attempts() {
     for fault in [
         Fault::Throttle(Duration::from_secs(2)),

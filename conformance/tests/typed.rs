@@ -230,3 +230,18 @@ async fn an_event_that_cannot_be_written_stores_none() {
             .is_none()
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_type_that_is_no_text_is_told_and_not_passed_over_as_none() {
+    let (topic, orders) = orders().await;
+    let foreign = Record::new("\"confidential\"").header(EVENT_TYPE, &b"\xff"[..]);
+    topic.append(foreign).await.unwrap();
+    orders.append([Order::Placed(1)]).await.unwrap();
+    let mut replay = orders.replay(Start::Beginning).await.unwrap();
+    let told = replay.next().await.unwrap_err();
+    assert_eq!(told.kind(), ErrorKind::Decode);
+    assert!(!told.to_string().contains("confidential"), "{told}");
+    let next = replay.next().await.unwrap().unwrap();
+    assert_eq!(*next, Order::Placed(1));
+    assert_eq!(replay.skipped(), 0);
+}

@@ -139,7 +139,8 @@ impl Opening {
 /// Takes single records and appends them in batches. Cheap to clone; clones are one appender.
 ///
 /// A task of its own sends a batch when it is full, when its oldest record has lingered, or at a
-/// [`flush`](Self::flush). Up to `append.in_flight` batches are under way at once.
+/// [`flush`](Self::flush). Up to `append.parallel` batches are under way at once, no key in
+/// two of them.
 ///
 /// **Order.** Records of one key are stored in the order in which they were accepted: one is sent
 /// only when all earlier ones of its key are stored, or with them. When one is finally not stored,

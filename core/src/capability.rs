@@ -356,10 +356,14 @@ pub struct AppendCapabilities {
     pub resubmit: Claim<Option<Duration>>,
     /// How many appends may be under way at once with the order that `order` claims (of a key, a
     /// partition, all) fixed at their first poll; at least 1, which says that they have to be made
-    /// one after another. An appender keeps to it and never has a key in two of them; appends that
-    /// an application itself makes side by side reach the backend so, which keeps a key's order
+    /// one after another, or in any order ([`parallel`](Self::parallel)). Appends that an
+    /// application itself makes side by side reach the backend so, which keeps a key's order
     /// among them by itself where it says more than 1.
     pub in_flight: u32,
+    /// How many may be under way at once if no key is in two of them: at least `in_flight`, which
+    /// says more, for here either may be stored before the other. An appender makes so many. Where
+    /// `order` is `Total` they are the same.
+    pub parallel: u32,
     /// What becomes of an append that no group would see.
     pub no_group: Claim<NoGroup>,
 }
@@ -506,6 +510,7 @@ impl Capabilities {
                 dedupe: Claim::Is(Dedupe::None),
                 resubmit: Claim::Is(None),
                 in_flight: 1,
+                parallel: 1,
                 no_group: Claim::Unverified,
             },
             durability: Claim::Unverified,

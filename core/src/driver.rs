@@ -10,6 +10,8 @@
 //! | [`Leases`] | what a group needs where the service has none | core's group runner |
 //! | [`Admin`] | topics and groups as things | [`Bus`](crate::Bus), the command line |
 //!
+//! [`first_leases`] gives the rows that a new group's table begins with.
+//!
 //! No trait has default bodies: a wrapper that forgets a method does not compile. Write
 //! `#[deny(clippy::missing_trait_methods)]` on wrappers all the same, for the day when one gets one.
 //!
@@ -90,6 +92,7 @@ use crate::position::Position;
 use crate::record::Key;
 use crate::start::Start;
 
+pub use crate::group::first_leases;
 pub use admin::{Admin, Description, GroupStatus, Lag, TopicSpec};
 pub use budget::{Budget, Reserved};
 pub use group::{

@@ -23,6 +23,7 @@ use crate::name::Group;
 use crate::subscription::News;
 use crate::topic::Topic;
 
+pub use found::first_leases;
 use held::Held;
 
 /// Joins a group. Returns once its start is stored.

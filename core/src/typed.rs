@@ -108,7 +108,8 @@ impl Record {
 }
 
 impl Recorded {
-    /// The event type in the header [`EVENT_TYPE`]; `None` where there is none, or no text.
+    /// The event type in the header [`EVENT_TYPE`]; `None` where there is none, or one without
+    /// a value, and where it is no UTF-8 text, which [`event`](Self::event) tells from none.
     pub fn event_type(&self) -> Option<&str> {
         std::str::from_utf8(self.header(EVENT_TYPE)??).ok()
     }
@@ -118,21 +119,32 @@ impl Recorded {
     ///
     /// # Errors
     /// `Decode` when `E` knows the type and the value is no such event; it names the type and the
-    /// position, never the payload.
+    /// position, never the payload. `Decode` too when the header is there and is no UTF-8 text: it
+    /// is not known of what type the record is.
     pub fn event<E: Event>(&self) -> Result<Option<E>> {
+        if let Some(Some(bytes)) = self.header(EVENT_TYPE)
+            && std::str::from_utf8(bytes).is_err()
+        {
+            return Err(self.placed(broken(format!(
+                "the event type in the header {EVENT_TYPE:?} is no UTF-8 text; read the record as it is, and have its writer mended"
+            ))));
+        }
         let Some(event_type) = self.event_type().filter(|event_type| E::knows(event_type)) else {
             return Ok(None);
         };
         self.json().map(Some).map_err(|cause| {
-            let error = broken(format!(
+            self.placed(broken(format!(
                 "an event of type {event_type:?} cannot be read: {}",
                 cause.message()
-            ));
-            match self.position() {
-                Some(position) => error.in_partition(position.partition()),
-                None => error,
-            }
+            )))
         })
+    }
+
+    fn placed(&self, error: Error) -> Error {
+        match self.position() {
+            Some(position) => error.in_partition(position.partition()),
+            None => error,
+        }
     }
 }
 

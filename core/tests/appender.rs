@@ -122,6 +122,29 @@ async fn several_batches_are_under_way_but_never_two_with_one_key() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn batches_without_a_common_key_go_together_where_their_order_is_not_fixed() {
+    let mut has = prefix(4);
+    has.append.in_flight = 1;
+    has.append.parallel = 3;
+    let backend = Scripted::gated(has, []);
+    let topic = backend.topic().await;
+    let appender = topic
+        .appender()
+        .batch(1, 1_000)
+        .linger(Duration::ZERO)
+        .await
+        .unwrap();
+    for name in ["a1", "a2", "b1", "c1", "d1"] {
+        drop(appender.submit(record(name)).await.unwrap());
+    }
+    settle().await;
+    assert_eq!(backend.requests(), ["a1", "b1", "c1"]);
+    backend.let_through(5);
+    appender.flush().await.unwrap();
+    assert_eq!(backend.stored().len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_records_are_stored_singly_a_batch_carries_a_key_once() {
     let backend = Scripted::new(capabilities(Batching::PerRecord), [each([THROTTLE])]);
     let appender = open(&backend).await;

@@ -342,6 +342,7 @@ pub(crate) fn capabilities(settings: &Settings, memory: bool) -> Capabilities {
             dedupe: dedupe.into(),
             resubmit: None.into(),
             in_flight: 1024,
+            parallel: 1024,
             no_group: NoGroup::Kept.into(),
         },
         durability: if memory {

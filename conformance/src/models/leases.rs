@@ -12,7 +12,11 @@ use annals_core::{Effect, Error, ErrorKind, Frontier, PartitionId, Result, Retry
 
 /// The rows of one group.
 #[derive(Clone, Debug)]
-pub(super) struct Table(BTreeMap<PartitionId, Row>);
+pub(super) struct Table {
+    rows: BTreeMap<PartitionId, Row>,
+    /// Where the epochs of this group begin: behind those of any before it that had its name.
+    epoch: u64,
+}
 
 #[derive(Clone, Debug)]
 struct Row {
@@ -22,29 +26,32 @@ struct Row {
 }
 
 impl Table {
-    pub(super) fn new(first: &[Lease]) -> Self {
-        let mut table = Self(BTreeMap::new());
+    pub(super) fn new(first: &[Lease], epoch: u64) -> Self {
+        let mut table = Self {
+            rows: BTreeMap::new(),
+            epoch,
+        };
         table.add(first);
         table
     }
 
     pub(super) fn rows(&self) -> Vec<Lease> {
-        self.0.values().map(|row| row.lease.clone()).collect()
+        self.rows.values().map(|row| row.lease.clone()).collect()
     }
 
     /// Rows that are there stay as they are.
     pub(super) fn add(&mut self, leases: &[Lease]) {
         for lease in leases {
-            self.0.entry(lease.partition).or_insert_with(|| Row {
+            self.rows.entry(lease.partition).or_insert_with(|| Row {
                 lease: lease.clone(),
-                epoch: 0,
+                epoch: self.epoch,
             });
         }
     }
 
     /// Gives the lease to `by` if its row is still as `seen`.
     pub(super) fn take(&mut self, seen: &Lease, by: &Arc<str>) -> Option<Tenancy> {
-        let row = self.0.get_mut(&seen.partition)?;
+        let row = self.rows.get_mut(&seen.partition)?;
         if row.lease.counter != seen.counter || row.lease.owner != seen.owner {
             return None;
         }
@@ -82,7 +89,7 @@ impl Table {
     }
 
     fn held(&mut self, tenancy: Tenancy) -> Result<&mut Row> {
-        self.0
+        self.rows
             .get_mut(&tenancy.partition)
             .filter(|row| row.epoch == tenancy.epoch && row.lease.owner.is_some())
             .ok_or_else(|| {
@@ -148,7 +155,7 @@ mod tests {
 
     #[test]
     fn one_rival_takes_and_the_old_stay_is_fenced() {
-        let mut table = Table::new(&[row()]);
+        let mut table = Table::new(&[row()], 7);
         let seen = table.rows()[0].clone();
         let first = table.take(&seen, &"a".into()).unwrap();
         assert_eq!(

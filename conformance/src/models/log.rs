@@ -233,6 +233,7 @@ fn capabilities(topic: &Topic) -> Capabilities {
             dedupe: Dedupe::Window(topic.dedupe).into(),
             resubmit: Some(topic.dedupe).into(),
             in_flight: 16,
+            parallel: 16,
             no_group: NoGroup::Kept.into(),
         },
         durability: Durability::Managed.into(),

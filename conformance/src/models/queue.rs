@@ -32,7 +32,7 @@ use bytes::Bytes;
 
 use super::connection::Connection;
 use super::faults::{Call, Fault, Faults, no_answer, refused};
-use super::requests::{RequestLimits, first_of_each_key, plain_only};
+use super::requests::{RequestLimits, plain_only, travelling};
 use super::service::Service;
 use backlog::Backlog;
 
@@ -170,7 +170,7 @@ impl Backend for Queue {
                 let unseen = Outcome::Rejected(unseen());
                 return Ok(vec![unseen; batch.len()]);
             }
-            let travels = first_of_each_key(batch, options);
+            let travels = travelling(batch, options);
             let each = batch.records().iter().zip(travels).enumerate();
             each.map(|(index, (record, travels))| {
                 if !travels {
@@ -290,6 +290,7 @@ fn capabilities(dedupe: Option<Duration>) -> Capabilities {
             dedupe: dedupe.map_or(Dedupe::None, Dedupe::Window).into(),
             resubmit: None.into(),
             in_flight: 1,
+            parallel: 1,
             no_group: NoGroup::Refused.into(),
         },
         durability: Durability::Managed.into(),

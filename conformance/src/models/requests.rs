@@ -70,11 +70,19 @@ pub(super) fn plain_only(options: &AppendOptions) -> Result<()> {
 
 /// Which records may travel in one request: the first of each key, because a service that stores
 /// each record by itself may refuse one and store the next. Records without a key have no order.
-pub(super) fn first_of_each_key(batch: &Batch, options: &AppendOptions) -> Vec<bool> {
+pub(super) fn first_of_each_key(batch: &Batch) -> Vec<bool> {
     let mut seen: HashSet<&Bytes> = HashSet::new();
     batch
         .records()
         .iter()
-        .map(|record| options.allow_holes || record.key_bytes().is_none_or(|key| seen.insert(key)))
+        .map(|record| record.key_bytes().is_none_or(|key| seen.insert(key)))
         .collect()
+}
+
+/// The same where a request keeps its order: all, if holes are allowed.
+pub(super) fn travelling(batch: &Batch, options: &AppendOptions) -> Vec<bool> {
+    if options.allow_holes {
+        return vec![true; batch.len()];
+    }
+    first_of_each_key(batch)
 }

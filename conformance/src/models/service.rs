@@ -2,6 +2,7 @@
 //! when something changed.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,9 @@ pub(super) struct Service<T> {
     pub(super) clock: Clock,
     pub(super) faults: Faults,
     topics: Mutex<Topics<T>>,
+    /// No two groups' stays, or members, of the service have one epoch, whatever was deleted and
+    /// made again between them.
+    epochs: AtomicU64,
     changes: watch::Sender<u64>,
 }
 
@@ -52,8 +56,14 @@ impl<T> Service<T> {
                 by_name: BTreeMap::new(),
                 made: 0,
             }),
+            epochs: AtomicU64::new(0),
             changes: watch::Sender::new(0),
         }
+    }
+
+    /// The epoch behind which those of a new group, or of a new member, begin.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epochs.fetch_add(1 << 32, Ordering::Relaxed)
     }
 
     pub(super) fn connect(&self) -> Connection {

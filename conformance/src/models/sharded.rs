@@ -172,7 +172,7 @@ impl Backend for Sharded {
         let doomed =
             |index: usize| matches!(&fault, Some(Fault::Refuse(at)) if at.contains(&index));
         let arrives = fault != Some(Fault::Lose { done: false });
-        let travels = first_of_each_key(batch, options);
+        let travels = first_of_each_key(batch);
         let now = self.service.clock.now();
         let mut outcomes = self.on(topic, |topic| {
             let each = batch.records().iter().zip(&travels).enumerate();
@@ -259,13 +259,14 @@ fn capabilities(topic: &Topic) -> Capabilities {
         incarnation: Incarnation::Exact.into(),
         by_key: ByKey::Scanned.into(),
         append: AppendCapabilities {
-            batch: Batching::PerRecord.into(),
+            batch: Batching::Unordered.into(),
             receipt: Receipt::Position.into(),
             conditional: false.into(),
             fenced: false.into(),
             dedupe: Dedupe::None.into(),
             resubmit: None.into(),
             in_flight: 1,
+            parallel: 16,
             no_group: NoGroup::Kept.into(),
         },
         durability: Durability::Managed.into(),

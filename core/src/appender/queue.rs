@@ -116,7 +116,7 @@ impl Shared {
             linger,
             records: within(records, has.limits.batch_records),
             bytes: within(bytes, has.limits.batch_bytes),
-            most_in_flight: usize::try_from(has.append.in_flight)
+            most_in_flight: usize::try_from(has.append.in_flight.max(has.append.parallel))
                 .unwrap_or(MOST_IN_FLIGHT)
                 .clamp(1, MOST_IN_FLIGHT),
             one_per_key: matches!(

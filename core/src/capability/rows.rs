@@ -35,6 +35,7 @@ impl Capabilities {
             dedupe,
             resubmit,
             in_flight,
+            parallel,
             no_group,
         } = append;
         let Limits {
@@ -69,6 +70,7 @@ impl Capabilities {
                 said(resubmit, |time| or("none", time.as_ref())),
             ),
             ("append.in_flight", in_flight.to_string()),
+            ("append.parallel", parallel.to_string()),
             ("append.no_group", no_group.to_string()),
             ("durability", durability.to_string()),
             ("groups.names", said(&groups.names, names_of)),

@@ -21,7 +21,10 @@ use crate::time::Timestamp;
 pub struct Tenancy {
     /// The partition.
     pub partition: PartitionId,
-    /// Grows with every stay.
+    /// Grows with every stay of one group, and is not used again for another group of the topic's
+    /// and the group's name: a zombie of one that was deleted and made again would settle what
+    /// is not its own. Where a deletion takes the counter with it, a new group begins at a number
+    /// that no other had: drawn at random, or a time.
     pub epoch: u64,
 }
 
@@ -31,7 +34,7 @@ pub struct Tenancy {
 /// `Expired` and never reaches the service.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Token {
-    /// Which connection, or stay.
+    /// Which connection, or stay; not used again, as that of a [`Tenancy`] is not.
     pub epoch: u64,
     /// Which delivery of it.
     pub slot: u64,

@@ -26,12 +26,7 @@ pub(super) async fn found(
     let start = options.start.clone().unwrap_or(Start::Beginning);
     let start = backend.locate(topic.name(), &start).await?;
     let partitions = backend.partitions(topic.name()).await?;
-    if let Some(left_out) = left_out(&start, &partitions) {
-        return Err(Error::config(format!(
-            "a group reads the whole topic, and the cursor it is to start at leaves partition {left_out} out; take one of a replay of all partitions"
-        )));
-    }
-    let mut rows = rows(&start, &partitions);
+    let mut rows = first_leases(&start, &partitions)?;
     for row in &mut rows {
         if let Frontier::Since(_) = row.at {
             row.at = pinned(topic, start.origin(), row).await?;
@@ -62,6 +57,52 @@ async fn pinned(topic: &Topic, origin: &Arc<Origin>, row: &Lease) -> Result<Fron
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(row.at),
         Err(error) => Err(error),
     }
+}
+
+/// The rows that a group founded at `start` has first, from the partitions that are listed: for a
+/// backend that makes groups itself ([`Admin::create_group`](crate::driver::Admin::create_group),
+/// [`TopicSpec::groups`](crate::driver::TopicSpec::groups)) in the table of its
+/// [`Leases`](crate::driver::Leases), and for the tests of one. `start` is what
+/// [`Backend::locate`](crate::driver::Backend::locate) answers.
+///
+/// One row for each listed partition that is still to be read, or that the cursor names, and for
+/// each named one that is listed no more and not known to be finished: a member finds that gone, and
+/// tells.
+///
+/// A row at a [`Frontier::Since`], which [`Frontier::EARLIEST`] is too, is to be pinned before it is
+/// stored, as far as the service lets: what goes after the group was made is a gap for it.
+/// Subscribing does so by [`Opened::from`](crate::driver::Opened::from).
+///
+/// # Errors
+/// `Config` when the cursor leaves partitions [outside](Rest::Outside) that a group has to read.
+///
+/// # Examples
+/// ```
+/// use annals_core::driver::{Partition, first_leases};
+/// use annals_core::{Cursor, Frontier, Origin, PartitionId, Rest, TopicName};
+/// # use std::sync::Arc;
+/// # let topic = TopicName::new("t")?;
+/// # let origin = Arc::new(Origin { scheme: "kinesis".into(), topic, incarnation: "1".into() });
+/// let shard = |id, parents: &[u64]| Partition {
+///     id: PartitionId::new(id),
+///     name: format!("shard {id}").into(),
+///     parents: parents.iter().copied().map(PartitionId::new).collect(),
+///     open: true,
+/// };
+/// let listed = [shard(0, &[]), shard(1, &[0]), shard(2, &[0])];
+/// // Named, shard 1 says that what it continues is finished; shard 2 is read from its start.
+/// let start = Cursor::new(origin, [(PartitionId::new(1), Frontier::START)], Rest::FromStart);
+/// let rows = first_leases(&start, &listed)?;
+/// assert_eq!(rows.iter().map(|row| row.partition.get()).collect::<Vec<_>>(), [1, 2]);
+/// # Ok::<(), annals_core::Error>(())
+/// ```
+pub fn first_leases(start: &Cursor, partitions: &[Partition]) -> Result<Vec<Lease>> {
+    if let Some(left_out) = left_out(start, partitions) {
+        return Err(Error::config(format!(
+            "a group reads the whole topic, and the cursor it is to start at leaves partition {left_out} out; take one of a replay of all partitions"
+        )));
+    }
+    Ok(rows(start, partitions))
 }
 
 /// A partition that `start` neither reads nor has read, nor will come to.

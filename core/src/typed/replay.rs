@@ -222,7 +222,7 @@ impl<E: Event> TypedReplay<E> {
     ///
     /// # Errors
     /// `Decode` for a record of a known type that is no such event, naming topic, partition, type
-    /// and position. It is told once: until the next call the cursor stands before that record,
+    /// and position, and for one whose type is no text. It is told once: until the next call the cursor stands before that record,
     /// and the next call goes on behind it. `Gap` when records are gone, also told once. Any other
     /// error is final.
     ///

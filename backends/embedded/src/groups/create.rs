@@ -11,6 +11,21 @@ use crate::disk::{Disk, DiskLock};
 use crate::error::of_io;
 use crate::slot::Slot;
 
+/// Where the epochs of a new group begin. Deleting a group leaves nothing of it, and a stay of one
+/// that had the same name must not be taken for one of this: drawn, so that it is another number,
+/// with more room above it than any group needs.
+fn first_epoch() -> Result<u64> {
+    let number = getrandom::u64().map_err(|e| {
+        Error::new(
+            ErrorKind::Internal,
+            Effect::None,
+            Retry::Backoff,
+            format!("no random number for a new group can be had: {e}"),
+        )
+    })?;
+    Ok(number >> 1)
+}
+
 impl Shared {
     /// One process at a time makes and deletes groups.
     fn changing(&self, group: &Group) -> Result<Box<dyn DiskLock>> {
@@ -51,6 +66,10 @@ impl Shared {
         }
         let _changing = self.changing(group)?;
         let new = self.all().join(".new");
+        let row = Row {
+            epoch: first_epoch()?,
+            ..row.clone()
+        };
         let make = || -> io::Result<bool> {
             clear(&*self.disk, &new)?;
             self.disk.create_dir(&new)?;

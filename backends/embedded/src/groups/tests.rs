@@ -286,3 +286,28 @@ async fn a_broken_cursor_fails_its_own_group_which_can_be_deleted_and_made_again
     assert!(groups.found(&group(), &first(after(3))).await.unwrap());
     assert_eq!(row(&groups).await.at, after(3));
 }
+
+#[tokio::test]
+async fn a_zombie_of_a_deleted_group_settles_nothing_of_the_one_that_has_its_name() {
+    let disk = FaultyDisk::new(Clock::system());
+    let groups = topic_on(&disk);
+    let start = first(Frontier::START);
+    groups.found(&group(), &start).await.unwrap();
+    let zombie = take(&groups, "a").await.unwrap();
+    commit(&groups, mark(zombie, 5)).await.unwrap();
+    groups.release(&group(), zombie).await.unwrap();
+    groups.delete(&group()).unwrap();
+
+    groups.found(&group(), &start).await.unwrap();
+    let mine = take(&groups, "b").await.unwrap();
+    let late = commit(&groups, mark(zombie, 9)).await.unwrap_err();
+    assert_eq!(
+        (late.kind(), late.effect()),
+        (ErrorKind::Fenced, Effect::None)
+    );
+    assert!(groups.renew(&group(), &[zombie]).await.unwrap()[0].is_err());
+    assert!(groups.release(&group(), zombie).await.is_err());
+    let now = row(&groups).await;
+    assert_eq!((now.at, now.owner.as_deref()), (Frontier::START, Some("b")));
+    commit(&groups, mark(mine, 1)).await.unwrap();
+}

@@ -17,15 +17,16 @@ use super::{Log, capabilities, the_partition};
 pub(super) struct LogAdmin(pub(super) Log);
 
 /// The one row of a new group.
-fn first_row(at: Frontier) -> LogGroup {
-    LogGroup::new(&[Lease {
+fn first_row(at: Frontier, epoch: u64) -> LogGroup {
+    let row = Lease {
         partition: PartitionId::ONLY,
         owner: None,
         counter: 0,
         at,
         parents: Vec::new(),
         attempts: 0,
-    }])
+    };
+    LogGroup::new(&[row], epoch)
 }
 
 impl LogAdmin {
@@ -86,9 +87,8 @@ impl Admin for LogAdmin {
         }
         let mut topic = Topic::new(topics.incarnation(), spec);
         for group in &spec.groups {
-            topic
-                .groups
-                .insert(group.clone(), first_row(Frontier::START));
+            let made = first_row(Frontier::START, self.0.service.epoch());
+            topic.groups.insert(group.clone(), made);
         }
         topics.by_name.insert(name.clone(), topic);
         Ok(true)
@@ -164,7 +164,8 @@ impl Admin for LogAdmin {
                 Frontier::EARLIEST => topic::before(topic.first()),
                 at => at,
             };
-            topic.groups.insert(group.clone(), first_row(at));
+            let made = first_row(at, self.0.service.epoch());
+            topic.groups.insert(group.clone(), made);
             Ok(true)
         })
     }

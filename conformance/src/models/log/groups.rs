@@ -20,9 +20,9 @@ pub(super) struct LogGroup {
 }
 
 impl LogGroup {
-    pub(super) fn new(first: &[Lease]) -> Self {
+    pub(super) fn new(first: &[Lease], epoch: u64) -> Self {
         Self {
-            table: Table::new(first),
+            table: Table::new(first, epoch),
             owner: None,
         }
     }
@@ -71,7 +71,8 @@ impl Leases for LogLeases {
             if topic.groups.contains_key(group) {
                 return Ok(false);
             }
-            topic.groups.insert(group.clone(), LogGroup::new(first));
+            let made = LogGroup::new(first, self.log.service.epoch());
+            topic.groups.insert(group.clone(), made);
             Ok(true)
         })
     }

@@ -38,6 +38,8 @@ struct LogReader {
     key: Option<Bytes>,
     /// The end at the open, until it has been told that it is reached.
     end_at_open: Option<u64>,
+    /// That the range is read has been said, and holds whatever comes.
+    ended: bool,
 }
 
 pub(super) fn open(log: &Log, name: &TopicName, range: &ReadRange) -> Result<Opened> {
@@ -66,14 +68,14 @@ pub(super) fn open(log: &Log, name: &TopicName, range: &ReadRange) -> Result<Ope
             Stop::Never => Bound::Never,
         };
         let from = topic::frontier_of(&range.from).unwrap_or(Frontier::START);
-        let (next, gap) = topic.resume(&from);
+        let (next, missing) = topic.resume(&from);
         // A range that asks for nothing misses nothing.
         let asks = match bound {
             Bound::Number(end) => topic::next_of(&range.from).is_none_or(|first| first < end),
-            Bound::Time(end) => !matches!(from, Frontier::Since(time) if end <= time),
+            Bound::Time(end) => missing.is_some_and(|stored| stored < end),
             Bound::Never => true,
         };
-        let gap = gap && asks;
+        let gap = missing.is_some() && asks;
         let origin = log.service.origin(name, &topic.incarnation);
         let until = match bound {
             Bound::Number(end) => Some(topic::cursor(Arc::clone(&origin), topic::before(end))),
@@ -97,6 +99,7 @@ pub(super) fn open(log: &Log, name: &TopicName, range: &ReadRange) -> Result<Ope
                 bound,
                 key: range.key.clone(),
                 end_at_open: Some(topic.next()),
+                ended: false,
             }),
         })
     })
@@ -115,16 +118,22 @@ impl LogReader {
             && !self.gap
         {
             // A moment that was still to come: what was stored before it is not asked for.
-            let (next, gap) = topic.resume(&self.at);
+            let (next, missing) = topic.resume(&self.at);
             self.next = self.next.max(next);
-            self.gap = gap;
+            self.gap = missing.is_some_and(|stored| self.is_before_bound(stored));
         }
         let overtaken = match self.bound {
             Bound::Number(end) => self.next < end.min(topic.first()),
-            Bound::Time(_) | Bound::Never => self.next < topic.first(),
+            Bound::Time(_) | Bound::Never => topic
+                .missing(self.next)
+                .is_some_and(|stored| self.is_before_bound(stored)),
         };
         if self.gap || overtaken {
             return Some(self.tell_gap(topic));
+        }
+        if matches!(self.bound, Bound::Time(_)) {
+            // What is gone is not asked for; the place does not move over it.
+            self.next = self.next.max(topic.first());
         }
         let before = self.next;
         if self.push(topic, room, out) {
@@ -142,7 +151,12 @@ impl LogReader {
             self.end_at_open = None;
             return Some(Fetched::CaughtUp);
         }
-        self.is_over(topic, now).then_some(Fetched::End)
+        self.ended = self.is_over(topic, now);
+        self.ended.then_some(Fetched::End)
+    }
+
+    fn is_before_bound(&self, stored: Timestamp) -> bool {
+        !matches!(self.bound, Bound::Time(end) if stored >= end)
     }
 
     /// The gap comes before any later record; `to` is the first record that is still there.
@@ -225,6 +239,9 @@ impl LogReader {
 #[deny(clippy::missing_trait_methods)]
 impl Reader for LogReader {
     async fn fetch(&mut self, room: Room, out: &mut Vec<Recorded>) -> Result<Fetched> {
+        if self.ended {
+            return Ok(Fetched::End);
+        }
         let service = Arc::clone(&self.log.service);
         if service.fault_whole(Call::Fetch).await? == Lost::Reply {
             return Err(no_answer());

@@ -27,8 +27,8 @@ pub(super) struct Topic {
     first: u64,
     kept: VecDeque<Recorded>,
     kept_bytes: usize,
-    /// The log time of the newest record that is gone.
-    trimmed: Option<Timestamp>,
+    /// When the records that are gone were stored, by number.
+    gone: Vec<Timestamp>,
     /// Whether somebody dropped records by hand.
     trimmed_by_hand: bool,
     /// The log time of the newest record: it never goes back.
@@ -56,7 +56,7 @@ impl Topic {
             first: 0,
             kept: VecDeque::new(),
             kept_bytes: 0,
-            trimmed: None,
+            gone: Vec::new(),
             trimmed_by_hand: false,
             newest: Timestamp::MIN,
             by_key: HashMap::new(),
@@ -95,22 +95,27 @@ impl Topic {
         self.retention
     }
 
-    /// Where a reading from `frontier` goes on, and whether records before that are missing. What
-    /// is gone is no gap to those who asked for the earliest that is kept.
-    pub(super) fn resume(&self, frontier: &Frontier) -> (u64, bool) {
+    /// Where a reading from `frontier` goes on, and when the first record that it misses was
+    /// stored. What is gone is no gap to those who asked for the earliest that is kept.
+    pub(super) fn resume(&self, frontier: &Frontier) -> (u64, Option<Timestamp>) {
         match frontier {
-            Frontier::Start { .. } => (self.first, self.first > 0),
+            &Frontier::EARLIEST => (self.first, None),
+            Frontier::Start { .. } => (self.first, self.missing(0)),
             Frontier::After { .. } | Frontier::Ended { .. } => {
                 let next = next_after(frontier).unwrap_or_else(|| self.next());
-                (next.max(self.first), next < self.first)
+                (next.max(self.first), self.missing(next))
             }
             Frontier::Since(time) => {
                 let before = self.kept.partition_point(|r| r.stored_at() < Some(*time));
-                let gone = self.trimmed.is_some_and(|trimmed| trimmed >= *time);
-                let gap = gone && *frontier != Frontier::EARLIEST;
-                (self.first + before as u64, gap)
+                let gone = self.gone.partition_point(|stored| stored < time);
+                (self.first + before as u64, self.missing(gone as u64))
             }
         }
+    }
+
+    /// When the first record at or after a number that is gone was stored.
+    pub(super) fn missing(&self, number: u64) -> Option<Timestamp> {
+        self.gone.get(usize::try_from(number).ok()?).copied()
     }
 
     pub(super) fn locate(&self, start: &Start) -> Frontier {
@@ -259,7 +264,7 @@ impl Topic {
         };
         self.first += 1;
         self.kept_bytes -= oldest.len_bytes();
-        self.trimmed = oldest.stored_at();
+        self.gone.extend(oldest.stored_at());
         if let Some(key) = oldest.key_bytes()
             && let Some(numbers) = self.by_key.get_mut(&key)
         {

@@ -32,7 +32,6 @@ struct Message {
 pub(super) struct Backlog {
     messages: VecDeque<Message>,
     slots: u64,
-    members: u64,
 }
 
 impl Backlog {
@@ -42,12 +41,6 @@ impl Backlog {
             received: 0,
             state: State::Waiting,
         });
-    }
-
-    /// One more member; its number.
-    pub(super) fn join(&mut self) -> u64 {
-        self.members += 1;
-        self.members
     }
 
     pub(super) fn len(&self) -> u64 {

@@ -9,7 +9,7 @@ use annals_core::driver::{
 use annals_core::{Group, PartitionId, Result, TopicName};
 use async_trait::async_trait;
 
-use super::{Queue, no_group};
+use super::Queue;
 use crate::models::faults::{Call, Fault, no_answer, refused};
 use crate::models::service::{self, Lost};
 
@@ -19,6 +19,7 @@ pub(super) struct Member {
     queue: Queue,
     topic: TopicName,
     group: Group,
+    /// The epoch of its tokens.
     number: u64,
     lease: Duration,
 }
@@ -29,15 +30,12 @@ pub(super) fn join(
     group: &Group,
     lease: Duration,
 ) -> Result<Arc<Member>> {
-    let number = queue.on(topic, |topic| {
-        let backlog = topic.groups.get_mut(group);
-        backlog.map(super::Backlog::join).ok_or_else(no_group)
-    })?;
+    queue.on_group(topic, group, |_| ())?;
     Ok(Arc::new(Member {
         queue: queue.clone(),
         topic: topic.clone(),
         group: group.clone(),
-        number,
+        number: queue.service.epoch(),
         lease,
     }))
 }

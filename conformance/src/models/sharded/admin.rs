@@ -92,9 +92,10 @@ impl Admin for ShardedAdmin {
         let shards = spec.partitions.unwrap_or(SHARDS);
         let mut topic = Topic::new(topics.incarnation(), retention, shards);
         let origin = self.0.service.origin(name, &topic.incarnation);
-        let first = topic.first_rows(&Cursor::start(origin));
+        let first = topic.first_rows(&Cursor::start(origin))?;
         for group in &spec.groups {
-            topic.groups.insert(group.clone(), Table::new(&first));
+            let table = Table::new(&first, self.0.service.epoch());
+            topic.groups.insert(group.clone(), table);
         }
         topics.by_name.insert(name.clone(), topic);
         Ok(true)
@@ -157,7 +158,7 @@ impl Admin for ShardedAdmin {
                     topic.locate(origin, start.as_ref().unwrap_or(&Start::Beginning))
                 }
             };
-            let table = Table::new(&topic.first_rows(&at));
+            let table = Table::new(&topic.first_rows(&at)?, self.0.service.epoch());
             topic.groups.insert(group.clone(), table);
             Ok(true)
         })

@@ -52,7 +52,8 @@ impl Leases for ShardedLeases {
             if topic.groups.contains_key(group) {
                 return Ok(false);
             }
-            topic.groups.insert(group.clone(), Table::new(first));
+            let table = Table::new(first, self.client.service.epoch());
+            topic.groups.insert(group.clone(), table);
             Ok(true)
         })
     }

@@ -137,13 +137,10 @@ impl ShardReader {
         room: Room,
         out: &mut Vec<Recorded>,
     ) -> Option<Fetched> {
-        if self.ended {
-            return Some(Fetched::End);
-        }
         let Some(shard) = topic.shard(self.shard) else {
             return Some(Fetched::End);
         };
-        if self.wants_more() && shard.lacks(&self.at) {
+        if self.misses(shard) {
             let from = self.at;
             self.at = shard.kept_from();
             return Some(Fetched::Gap {
@@ -182,6 +179,16 @@ impl ShardReader {
         };
         self.ended = over;
         over.then_some(Fetched::End)
+    }
+
+    /// Whether anything that was asked for is gone.
+    fn misses(&self, shard: &Shard) -> bool {
+        let missing = shard.missing(&self.at);
+        self.wants_more()
+            && missing.is_some_and(|stored| match self.bound {
+                Bound::Time(end) => stored < end,
+                _ => true,
+            })
     }
 
     /// Whether anything behind the place may lie in the range.
@@ -249,6 +256,9 @@ impl ShardReader {
 #[deny(clippy::missing_trait_methods)]
 impl Reader for ShardReader {
     async fn fetch(&mut self, room: Room, out: &mut Vec<Recorded>) -> Result<Fetched> {
+        if self.ended {
+            return Ok(Fetched::End);
+        }
         let service = Arc::clone(&self.client.service);
         if service.fault_whole(Call::Fetch).await? == Lost::Reply {
             return Err(no_answer());

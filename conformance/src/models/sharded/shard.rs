@@ -20,9 +20,9 @@ pub(super) struct Shard {
     pub(super) expired: bool,
     records: VecDeque<Recorded>,
     bytes: usize,
-    /// The newest record that was ever stored, and the newest one that is gone.
+    /// The newest record that was ever stored, and where and when those that are gone were.
     last: Option<Position>,
-    gone: Option<(Position, Timestamp)>,
+    gone: Vec<(Position, Timestamp)>,
     /// The log time of the newest one: it never goes back, from parents to children neither.
     newest: Timestamp,
 }
@@ -44,7 +44,7 @@ impl Shard {
             records: VecDeque::new(),
             bytes: 0,
             last: None,
-            gone: None,
+            gone: Vec::new(),
             newest: begun,
         }
     }
@@ -101,25 +101,29 @@ impl Shard {
 
     /// Whether records behind `frontier` are gone.
     pub(super) fn lacks(&self, frontier: &Frontier) -> bool {
-        let Some((position, stored)) = self.gone else {
-            return false;
-        };
-        match frontier {
-            Frontier::Start { clear } => clear.is_none_or(|clear| stored >= clear),
+        self.missing(frontier).is_some()
+    }
+
+    /// When the first record behind `frontier` that is gone was stored.
+    pub(super) fn missing(&self, frontier: &Frontier) -> Option<Timestamp> {
+        let before = |time: Timestamp| self.gone.partition_point(|(_, stored)| *stored < time);
+        let first = match frontier {
             // Who asks for the earliest that is kept misses nothing.
-            Frontier::Since(time) => *frontier != Frontier::EARLIEST && stored >= *time,
-            Frontier::After {
-                position: at,
-                clear,
-            } => position > *at && clear.is_none_or(|clear| stored >= clear),
-            Frontier::Ended { .. } => false,
-        }
+            Frontier::Ended { .. } | &Frontier::EARLIEST => return None,
+            Frontier::Start { clear } => clear.map_or(0, before),
+            Frontier::Since(time) => before(*time),
+            Frontier::After { position, clear } => {
+                let read = self.gone.partition_point(|(gone, _)| gone <= position);
+                read.max(clear.map_or(0, before))
+            }
+        };
+        self.gone.get(first).map(|(_, stored)| *stored)
     }
 
     /// Behind everything that is gone: where a reading goes on after a gap.
     pub(super) fn kept_from(&self) -> Frontier {
-        self.gone
-            .map_or(Frontier::START, |(position, _)| Frontier::after(position))
+        let gone = self.gone.last();
+        gone.map_or(Frontier::START, |(position, _)| Frontier::after(*position))
     }
 
     pub(super) fn retain(&mut self, now: Timestamp, retention: Retention) {
@@ -152,7 +156,7 @@ impl Shard {
     fn drop_oldest(&mut self) {
         if let Some(oldest) = self.records.pop_front() {
             self.bytes -= oldest.len_bytes();
-            self.gone = oldest.position().zip(oldest.stored_at());
+            self.gone.extend(oldest.position().zip(oldest.stored_at()));
         }
     }
 }

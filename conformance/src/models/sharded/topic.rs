@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use annals_core::capability::Retention;
-use annals_core::driver::{Lease, Partition};
+use annals_core::driver::{Lease, Partition, first_leases};
 use annals_core::{
     Cursor, Error, Frontier, Group, Origin, PartitionId, Position, Record, Rest, Result, Start,
     Stored, Timestamp,
@@ -199,26 +199,18 @@ impl Topic {
 
     /// The rows of a group that starts at `cursor`: the shards it names, and all others that lie
     /// before none of these, gone or not.
-    pub(super) fn first_rows(&self, cursor: &Cursor) -> Vec<Lease> {
-        let from_start = cursor.rest() == Rest::FromStart;
-        let row = |shard: &Shard| {
-            let at = match cursor.frontier(shard.id).copied() {
-                // Stored as the place that it is now: what goes afterwards is a gap.
-                Some(Frontier::EARLIEST) => shard.kept_from(),
-                Some(at) => at,
-                None if from_start && !self.is_before(shard.id, cursor) => Frontier::START,
-                None => return None,
-            };
-            Some(Lease {
-                partition: shard.id,
-                owner: None,
-                counter: 0,
-                at,
-                parents: shard.parents.clone(),
-                attempts: 0,
-            })
-        };
-        self.shards.values().filter_map(row).collect()
+    pub(super) fn first_rows(&self, cursor: &Cursor) -> Result<Vec<Lease>> {
+        let all: Vec<Partition> = self.shards.values().map(Shard::listed).collect();
+        let mut rows = first_leases(cursor, &all)?;
+        for row in &mut rows {
+            // Stored as the place that it is now: what goes afterwards is a gap.
+            if row.at == Frontier::EARLIEST
+                && let Some(shard) = self.shard(row.partition)
+            {
+                row.at = shard.kept_from();
+            }
+        }
+        Ok(rows)
     }
 
     pub(super) fn retain(&mut self, now: Timestamp) {
