@@ -16,8 +16,8 @@ use crate::slot::{Seen, Slot};
 /// How long the end that a scan found is believed where `tail` is lost.
 const RESCAN: Duration = Duration::from_secs(1);
 
-/// How often, and how far apart, a reader of a broken `tail` looks whether a commit is over: each
-/// mends the place or the one after it does.
+/// How often, and how far apart, a reader of a broken `tail` looks whether a commit is over: that
+/// one mends the place, or the one after it does.
 const COMMIT_LOOKS: u32 = 1000;
 const COMMIT_PAUSE: Duration = Duration::from_millis(1);
 
@@ -80,55 +80,80 @@ impl Foreign {
 }
 
 impl Topic {
-    /// The durable end now. Blocks for a read of `tail` where the writer is another process.
+    /// The durable end now. Blocks for a read of `tail` where the writer is another process; where
+    /// a place of it is broken, for a scan, and for the end of a commit that is under way.
     ///
     /// # Errors
-    /// `Corrupt`; the disk's.
+    /// `Corrupt`; `Blocked` when a commit takes longer than a second while `tail` is broken; the
+    /// disk's.
     pub fn refresh(&self) -> Result<End> {
         let Some(foreign) = &self.foreign else {
             return Ok(self.end());
         };
-        let mut foreign = lock(foreign);
-        let fail = |e| self.io("reading tail", e);
-        let mut looks = 0;
-        loop {
-            // A broken place may have held a newer end: the other one's is no more than a lower
-            // bound. Behind it lie what was acknowledged and, while a group is being committed,
-            // what is not durable.
-            foreign.open(&*self.disk, &self.dir).map_err(fail)?;
-            let (held, seen) = foreign.peek().map_err(fail)?;
-            let tail = seen.value.as_deref().and_then(Tail::decode);
-            if let Some(tail) = tail.filter(|t| t.boot == self.disk.boot() && !seen.broken) {
-                foreign.scanned = None;
-                return self.see(tail.end);
-            }
-            if held && seen.broken {
-                looks += 1;
-                if looks > COMMIT_LOOKS {
-                    return Err(fail(io::Error::new(
-                        io::ErrorKind::TimedOut,
-                        "a place of tail is broken, and its writer is at work",
-                    )));
-                }
+        for look in 0..=COMMIT_LOOKS {
+            if look > 0 {
+                // With nothing locked: others look for themselves.
                 std::thread::sleep(COMMIT_PAUSE);
-                continue;
             }
-            // Nobody has written since the page cache was lost, or nobody is writing: what the
-            // disk holds, is.
-            let scanned = foreign.scanned.as_ref();
-            if let Some((_, end, _)) =
-                scanned.filter(|(known, _, at)| *known == tail && foreign.is_recent(at))
-            {
-                return self.see(*end);
-            }
-            self.reload()?;
-            let end = scan_end(self, tail.as_ref())?;
-            let (held, again) = foreign.peek().map_err(fail)?;
-            if again == seen && !(held && seen.broken) {
-                foreign.scanned = Some((tail, end, Instant::now()));
-                return self.see(end);
+            if let Some(end) = self.find_end(&mut lock(foreign))? {
+                return Ok(end);
             }
         }
+        let late = io::Error::new(
+            io::ErrorKind::TimedOut,
+            "a place of tail is broken, and its writer is at work",
+        );
+        Err(self.io("reading tail", late))
+    }
+
+    /// `None`: nobody can say while a commit is under way.
+    fn find_end(&self, foreign: &mut Foreign) -> Result<Option<End>> {
+        let fail = |e| self.io("reading tail", e);
+        // A broken place may have held a newer end: the other one's is no more than a lower bound.
+        // Behind it lie what was acknowledged and, while a group is being committed, what is not
+        // durable.
+        foreign.open(&*self.disk, &self.dir).map_err(fail)?;
+        let (held, seen) = foreign.peek().map_err(fail)?;
+        let tail = seen.value.as_deref().and_then(Tail::decode);
+        let boot = self.disk.boot();
+        if let Some(tail) = tail.filter(|t| t.boot == boot && !seen.broken) {
+            foreign.scanned = None;
+            return self.see(tail.end).map(Some);
+        }
+        if held && seen.broken {
+            return Ok(None);
+        }
+        let scanned = foreign.scanned.as_ref();
+        if let Some((_, end, _)) =
+            scanned.filter(|(known, _, at)| *known == tail && foreign.is_recent(at))
+        {
+            return self.see(*end).map(Some);
+        }
+        self.reload()?;
+        let end = scan_end(self, tail.as_ref())?;
+        // A whole `tail` of another boot: nobody has written since the page cache was lost, and
+        // what the disk holds, is. Else a writer that was killed may have left what the cache alone
+        // holds: it is made durable before it is shown.
+        if seen.broken || tail.is_none_or(|tail| tail.boot == boot) {
+            self.sync_active(&end)?;
+        }
+        let (held, again) = foreign.peek().map_err(fail)?;
+        if again != seen || (held && seen.broken) {
+            return Ok(None);
+        }
+        foreign.scanned = Some((tail, end, Instant::now()));
+        self.see(end).map(Some)
+    }
+
+    /// Makes durable what a segment holds, whoever wrote it.
+    fn sync_active(&self, end: &End) -> Result<()> {
+        let Some(segment) = self.read_segments().get(&end.segment).cloned() else {
+            return Ok(());
+        };
+        segment
+            .open(&*self.disk)
+            .and_then(|file| file.sync_data())
+            .map_err(|e| self.io("syncing a segment whose tail is broken", e))
     }
 
     /// What is broken in `tail` and `start`, a line each.
