@@ -17,7 +17,7 @@ mod topic;
 pub mod verify;
 mod walk;
 
-pub use commit::{Answer, Request, Writer};
+pub use commit::{Answer, Answers, Request, Writer};
 pub use encode::Encoded;
 pub use options::{Condition, Dedupe, Settings, Sizes, TopicId};
 pub use queue::TopicLog;

@@ -1,5 +1,6 @@
 //! The committer: makes what waits durable in groups, one write and one sync each.
 
+mod answers;
 mod decide;
 mod ids;
 mod newest;
@@ -16,6 +17,7 @@ use annals_core::{
 };
 use tokio::sync::oneshot;
 
+pub use self::answers::Answers;
 use self::ids::Ids;
 use self::newest::Provisional;
 use super::encode::Encoded;
@@ -186,23 +188,28 @@ impl Writer {
         self.failed.as_ref()
     }
 
-    /// Makes one group of the first of `waiting` durable and answers them; leaves the rest.
-    /// Buffers that are free again go to `spent`.
-    pub fn commit(&mut self, waiting: &mut VecDeque<Request>, mut spent: impl FnMut(Vec<u8>)) {
+    /// Makes one group of the first of `waiting` durable and returns the answers to them; leaves
+    /// the rest. Buffers that are free again go to `spent`.
+    pub fn commit(
+        &mut self,
+        waiting: &mut VecDeque<Request>,
+        mut spent: impl FnMut(Vec<u8>),
+    ) -> Answers {
+        let mut answers = Answers::default();
         if let Some(error) = &self.failed {
             for request in waiting.drain(..) {
-                let _ = request.answer.send(Answer::rejected(error.clone()));
+                answers.push(request.answer, Answer::rejected(error.clone()));
             }
-            return;
+            return answers;
         }
         let mut group = match self.begin(waiting) {
             Ok((count, now)) => self.evaluate(waiting.drain(..count), now),
             Err(error) => {
                 if let Some(request) = waiting.pop_front() {
                     let known = self.known(&request.batch);
-                    let _ = request.answer.send(ids::without_room(known, error));
+                    answers.push(request.answer, ids::without_room(known, error));
                 }
-                return;
+                return answers;
             }
         };
         let end = self.end;
@@ -221,9 +228,10 @@ impl Writer {
         }
         self.finish();
         for ready in group {
-            let _ = ready.request.answer.send(ready.answer);
+            answers.push(ready.request.answer, ready.answer);
             spent(ready.request.batch.into_buffer());
         }
+        answers
     }
 
     /// Makes room and stamps the next group: how many of `waiting` it has, and its append time.

@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use annals_core::{
     AppendReport, Batch, Effect, Error, ErrorKind, Operation, Outcome, Result, Retry,
@@ -18,6 +19,10 @@ use crate::error::runtime;
 
 /// The most bytes that wait in one topic's queue; a longer batch waits alone.
 pub const QUEUE_BYTES: usize = 64 << 20;
+/// How long a job that has answered waits for who comes back, and how long for one more of them:
+/// no longer than a sync takes.
+const LINGER: Duration = Duration::from_micros(100);
+const PAUSE: Duration = Duration::from_micros(30);
 /// How long a job stays when nothing waits.
 const IDLE: Duration = Duration::from_millis(2);
 /// How long after a commit the durable end is synced.
@@ -35,6 +40,8 @@ struct Inner {
     writer: Mutex<Writer>,
     queue: Mutex<Queue>,
     arrived: Condvar,
+    /// How many wait encoded, to be looked at without the queue's lock.
+    ready: AtomicUsize,
     spare: Mutex<Vec<Vec<u8>>>,
     /// [`QUEUE_BYTES`]; tests have less.
     room: usize,
@@ -90,6 +97,7 @@ impl TopicLog {
             writer: Mutex::new(writer),
             queue: Mutex::default(),
             arrived: Condvar::new(),
+            ready: AtomicUsize::new(0),
             spare: Mutex::default(),
             room,
         })))
@@ -204,6 +212,7 @@ impl Inner {
                 epoch,
                 answer,
             });
+            self.ready.store(queue.waiting.len(), Ordering::Release);
         } else {
             queue.late.push_back(Late {
                 batch: Arc::new(batch.clone()),
@@ -271,17 +280,49 @@ impl Inner {
         }
     }
 
+    /// After so many answers waits a little for the writers to come back with their next batches:
+    /// the first of them would otherwise have a group, and a sync, alone, and the others wait for
+    /// it. Also spares a lone writer who is fast the waking of this thread. Others that are ready
+    /// to run go first.
+    fn gather(&self, answered: usize) {
+        if answered == 0 {
+            return;
+        }
+        let mut ready = self.ready.load(Ordering::Acquire);
+        let all = answered + ready;
+        let since = Instant::now();
+        let mut grown = since;
+        while ready < all {
+            let now = Instant::now();
+            if now - since > LINGER || (ready > 0 && now - grown > PAUSE) {
+                return;
+            }
+            std::thread::yield_now();
+            let before = std::mem::replace(&mut ready, self.ready.load(Ordering::Acquire));
+            if ready != before {
+                grown = now;
+            }
+        }
+    }
+
     /// Takes all that waits, group after group.
     fn commit_waiting(&self, writer: &mut Writer) {
+        let mut answered = 0;
         loop {
+            self.gather(answered);
             self.admit();
-            let mut requests = std::mem::take(&mut lock(&self.queue).waiting);
+            let mut requests = {
+                let mut queue = lock(&self.queue);
+                self.ready.store(0, Ordering::Release);
+                std::mem::take(&mut queue.waiting)
+            };
             if requests.is_empty() {
                 return;
             }
+            answered = requests.len();
             while !requests.is_empty() {
                 let before: usize = requests.iter().map(|r| r.batch.len_bytes()).sum();
-                writer.commit(&mut requests, |buffer| {
+                let answers = writer.commit(&mut requests, |buffer| {
                     if buffer.capacity() <= KEPT_BYTES {
                         let mut spare = lock(&self.spare);
                         if spare.len() < KEPT {
@@ -289,6 +330,7 @@ impl Inner {
                         }
                     }
                 });
+                answers.give();
                 let after: usize = requests.iter().map(|r| r.batch.len_bytes()).sum();
                 let mut queue = lock(&self.queue);
                 queue.bytes = queue.bytes.saturating_sub(before - after);

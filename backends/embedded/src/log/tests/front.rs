@@ -220,6 +220,22 @@ async fn a_follower_is_woken_by_each_append() {
     assert_eq!(end.borrow().next, 1);
 }
 
+#[test]
+fn who_waits_for_a_seal_is_woken_by_no_append() {
+    let place = place(MemoryDisk::new(clock()), TINY);
+    let mut writer = made(&place, Dedupe::Off);
+    let mut seals = writer.topic().watch_seals();
+    while !seals.has_changed().unwrap() {
+        let before = *seals.borrow();
+        put(&mut writer, &"v".repeat(500));
+        let sealed = writer.topic().end().segment != before;
+        assert_eq!(seals.has_changed().unwrap(), sealed);
+    }
+    let segment = *seals.borrow_and_update();
+    assert!(segment > 0);
+    assert_eq!(segment, writer.topic().end().segment);
+}
+
 #[tokio::test]
 async fn what_is_too_large_or_empty_is_refused_before_anything_is_stored() {
     let log = log();
