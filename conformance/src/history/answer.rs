@@ -161,7 +161,7 @@ impl Fetching {
         done: Done,
     ) {
         let reading = self.1;
-        self.0.end_with(done, |history, kind, tick| {
+        self.0.end_with(done, |history, kind, (asked, tick)| {
             let first = count(history.seen.len());
             for (record, attempt) in records {
                 let position = record.position();
@@ -171,6 +171,7 @@ impl Fetching {
                         position,
                         reading,
                         attempt,
+                        asked,
                         tick,
                     }),
                     None => history.strange.push(Strange {
@@ -195,13 +196,14 @@ impl Fetching {
     /// These values as they are: for histories made by hand.
     pub fn values(self, values: &[(Value, Option<Position>)], signal: Option<Signal>) {
         let reading = self.1;
-        self.0.end_with(Done::Ok, |history, kind, tick| {
+        self.0.end_with(Done::Ok, |history, kind, (asked, tick)| {
             let first = count(history.seen.len());
             let seen = values.iter().map(|(value, position)| Seen {
                 value: *value,
                 position: *position,
                 reading,
                 attempt: 0,
+                asked,
                 tick,
             });
             history.seen.extend(seen);

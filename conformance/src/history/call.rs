@@ -172,6 +172,8 @@ pub struct Seen {
     pub reading: Reading,
     /// For how many times, as was said; 0 in replays.
     pub attempt: u32,
+    /// When the call that gave it began.
+    pub asked: Tick,
     /// When the call that gave it returned.
     pub tick: Tick,
 }

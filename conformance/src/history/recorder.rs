@@ -193,7 +193,11 @@ impl fmt::Debug for Pending {
 }
 
 impl Pending {
-    pub(super) fn end_with(self, done: Done, then: impl FnOnce(&mut History, &mut Kind, Tick)) {
+    pub(super) fn end_with(
+        self,
+        done: Done,
+        then: impl FnOnce(&mut History, &mut Kind, (Tick, Tick)),
+    ) {
         let mut history = self.recorder.lock();
         let end = history.tick();
         // Taken out meanwhile: there is nothing to say it to.
@@ -201,9 +205,10 @@ impl Pending {
             return;
         };
         call.end = end;
+        let start = call.start;
         call.done = done;
         let mut kind = std::mem::replace(&mut call.kind, Kind::Fault(""));
-        then(&mut history, &mut kind, end);
+        then(&mut history, &mut kind, (start, end));
         if let Some(call) = history.calls.get_mut(self.call) {
             call.kind = kind;
         }

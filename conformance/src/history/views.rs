@@ -76,6 +76,8 @@ pub struct Settlement {
     pub verdict: Option<Verdict>,
     /// When the call began.
     pub start: Tick,
+    /// When it returned, or [`NEVER`].
+    pub end: Tick,
     /// What became of it.
     pub done: Done,
 }
@@ -121,6 +123,7 @@ fn settlement(call: &Call) -> Settlement {
             _ => None,
         },
         start: call.start,
+        end: call.end,
         done: call.done,
     }
 }
@@ -218,6 +221,25 @@ impl History {
                 .map(Step::Seen)
                 .chain(signal.map(|signal| Step::Signal(signal, end)))
         })
+    }
+
+    /// When faults were seen to fire, in order.
+    pub fn faults(&self) -> Vec<Tick> {
+        let fault = |call: &&Call| matches!(call.kind, Kind::Fault(_));
+        self.calls
+            .iter()
+            .filter(fault)
+            .map(|call| call.start)
+            .collect()
+    }
+
+    /// The acknowledged records whose appends began after a reading was open: what it must be
+    /// given whatever its start is, where nothing is trimmed.
+    pub fn owed(&self, reading: Reading) -> impl Iterator<Item = Offer> + '_ {
+        let opened = self.opened(reading).map_or(NEVER, |(_, end)| end);
+        let stored = |offer: &Offer| matches!(offer.fate, Fate::Stored { .. });
+        self.offers()
+            .filter(move |offer| offer.start > opened && stored(offer))
     }
 
     /// Every delivery of a group with its end, in the order of the answers.
