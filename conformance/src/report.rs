@@ -24,6 +24,22 @@ pub struct Report {
     pub laws: Vec<Verdict>,
 }
 
+impl Report {
+    /// Takes over what `other`, of the same backend, found worse: violated before refused before
+    /// upheld, and the smaller reach.
+    pub fn worsen(&mut self, other: &Self) {
+        for theirs in &other.laws {
+            match self.laws.iter_mut().find(|mine| mine.law == theirs.law) {
+                None => self.laws.push(theirs.clone()),
+                Some(mine) if (theirs.state, theirs.reach) > (mine.state, mine.reach) => {
+                    *mine = theirs.clone();
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
+
 /// Where verdicts are left: `target/laws` of the workspace, or what `ANNALS_LAWS_DIR` names.
 pub fn directory() -> PathBuf {
     if let Some(set) = std::env::var_os("ANNALS_LAWS_DIR") {

@@ -5,7 +5,9 @@
 )]
 
 mod bench;
+mod laws;
 mod lint;
+mod saboteurs;
 mod step;
 mod test;
 mod workspace;
@@ -27,6 +29,10 @@ enum Command {
     Test(test::Arguments),
     /// Format, clippy, rustdoc, licences and bans, features, dependencies, packaging.
     Lint,
+    /// The suite on every backend: the table of laws, and whether README.md has it.
+    Laws(laws::Arguments),
+    /// Every saboteur by every law: fails when one survives.
+    Saboteurs(saboteurs::Arguments),
     /// annals beside the raw file and its peers; numbers to target/bench.
     Bench(bench::Arguments),
 }
@@ -35,6 +41,8 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Test(arguments) => test::run(&arguments),
         Command::Lint => lint::run(),
+        Command::Laws(arguments) => laws::run(&arguments),
+        Command::Saboteurs(arguments) => saboteurs::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     };
     match done {

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
+use crate::laws;
 use crate::step::{attempt, cargo, check};
 use crate::workspace;
 
@@ -64,7 +65,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let members = workspace::members()?;
     let packages: Vec<&str> = parts.iter().filter_map(|part| part.package()).collect();
     if !packages.is_empty() {
+        laws::forget()?;
         count.cargo_test("tests", &packages, "--tests")?;
+        count.table_of_laws();
     }
     let libraries: Vec<&str> = packages
         .into_iter()
@@ -109,6 +112,26 @@ impl Count {
             self.broken.push(name.to_owned());
         }
         Ok(())
+    }
+
+    /// The table in README.md is what the laws' tests found, where all of them were run.
+    fn table_of_laws(&mut self) {
+        let name = "the table of laws in README.md";
+        let compared = check(name, || {
+            let reports = laws::gather()?;
+            if laws::complete(&reports) {
+                laws::compare(&reports)?;
+            }
+            Ok(())
+        });
+        match compared {
+            Ok(()) => self.passed += 1,
+            Err(error) => {
+                println!("{error:#}");
+                self.failed += 1;
+                self.broken.push(name.to_owned());
+            }
+        }
     }
 
     /// An example without arguments checks itself and ends. Started as its reader would, without
