@@ -73,8 +73,8 @@ impl Pauses {
         in_time.then_some(pause)
     }
 
-    /// Tells of the pause before the next attempt. The first one for want of room is a warning:
-    /// it ends when somebody makes room, and until then nothing else shows.
+    /// Tells of the pause before the next attempt. The first one that is `Blocked` is a warning: it
+    /// may end only when somebody makes room, and until then nothing else shows.
     pub(super) fn tell(
         &mut self,
         topic: &TopicName,
@@ -86,7 +86,7 @@ impl Pauses {
         let error = error.map(tracing::field::display);
         if blocked && !self.warned {
             self.warned = true;
-            tracing::warn!(%topic, records, ?pause, error, "an append waits for room and is tried again");
+            tracing::warn!(%topic, records, ?pause, error, "an append is blocked and is tried again");
         } else {
             tracing::debug!(%topic, records, ?pause, error, "an append is tried again");
         }

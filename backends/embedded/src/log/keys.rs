@@ -259,8 +259,9 @@ impl Topic {
             .collect()
     }
 
-    /// What knows the keys of a segment up to the target's limit.
-    fn source(&self, target: &Target, anew: bool) -> Result<Source> {
+    /// What knows the keys of a segment up to the target's limit; an index that is missing is made
+    /// when `most` is not 0, and counted.
+    fn source(&self, target: &Target, anew: bool, most: &mut usize) -> Result<Source> {
         let known = if anew {
             None
         } else {
@@ -291,7 +292,7 @@ impl Topic {
             // Somebody else made it in the meantime.
             return Ok(run.clone());
         }
-        let run = self.index_of(target, anew, !working.stopped)?;
+        let run = self.index_of(target, anew, !working.stopped, most)?;
         lock(&self.keys.held).put(target.first(), run.clone());
         Ok(run)
     }

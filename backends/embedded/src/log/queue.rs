@@ -115,7 +115,8 @@ impl TopicLog {
     ///
     /// # Errors
     /// Nothing was stored: `TooLarge`, `Config` for no records and outside a runtime, `Closed`. All else is in the
-    /// report: `Conflict`, `Fenced`, `Blocked` on a full disk; `Unknown` after a failed sync.
+    /// report: `Conflict`, `Fenced`, `Blocked` on a full disk and, conditional on a key, while more
+    /// than one index of keys is missing; `Unknown` after a failed sync.
     ///
     /// # Cancel safety
     /// Dropped after its first poll, the batch may be stored all the same.

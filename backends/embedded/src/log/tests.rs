@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use annals_core::driver::Room;
-use annals_core::{Batch, Clock, Outcome, Record, Recorded, Result, Timestamp, TopicName};
+use annals_core::{Batch, Clock, Error, Outcome, Record, Recorded, Result, Timestamp, TopicName};
 use tokio::sync::oneshot;
 
 use super::*;
@@ -110,9 +110,20 @@ pub(super) fn together(writer: &mut Writer, asks: Vec<Ask>) -> Vec<Vec<Outcome>>
         .collect()
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "conditions are written in place"
+)]
 pub(super) fn ask(writer: &mut Writer, batch: impl Into<Batch>, condition: Condition) -> Outcome {
-    let outcomes = together(writer, vec![(batch.into(), condition, None)]);
-    outcomes[0][0].clone()
+    let batch = batch.into();
+    // As the caller does: each try makes one of the indexes that are missing.
+    loop {
+        let outcomes = together(writer, vec![(batch.clone(), condition.clone(), None)]);
+        let indexing = |e: &Error| e.to_string().contains("indexes of keys are missing");
+        if !outcomes[0][0].error().is_some_and(indexing) {
+            return outcomes[0][0].clone();
+        }
+    }
 }
 
 pub(super) fn put(writer: &mut Writer, value: &str) -> u64 {

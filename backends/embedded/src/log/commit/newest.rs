@@ -6,19 +6,39 @@ use super::{Ready, Writer};
 use crate::log::frame::{Entry, FrameHeader};
 use crate::log::keys::Table;
 
+/// How many missing indexes a group of appends makes, so that what waits behind it is not held up
+/// for longer: reading a segment of 64 MiB takes some tens of milliseconds.
+const INDEXES: usize = 1;
+
 /// Where the keys of the group that is being made lie: filled by the first condition in it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Provisional {
     table: Table,
     /// How many batches of the group it has taken in.
     taken: usize,
+    /// How many missing indexes may still be made.
+    indexes: usize,
+}
+
+impl Default for Provisional {
+    fn default() -> Self {
+        Self {
+            table: Table::default(),
+            taken: 0,
+            indexes: INDEXES,
+        }
+    }
 }
 
 impl Writer {
     /// The newest record of a key, those of this group included.
     pub(super) fn newest_of(&mut self, key: &[u8], group: &[Ready]) -> Result<Option<u64>> {
         let base = self.topic.end().next;
-        let Provisional { table, taken } = &mut self.provisional;
+        let Provisional {
+            table,
+            taken,
+            indexes,
+        } = &mut self.provisional;
         for ready in group.get(*taken..).unwrap_or_default() {
             let encoded = ready.encoded();
             if let Some(frame) = &ready.frame
@@ -53,6 +73,6 @@ impl Writer {
             }
             below = posting.ordinal;
         }
-        self.topic.newest_of(key)
+        self.topic.newest_of(key, indexes)
     }
 }

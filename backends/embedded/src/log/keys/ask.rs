@@ -11,20 +11,22 @@ use crate::log::tail::End;
 use crate::log::topic::{Topic, lock};
 
 impl Topic {
-    /// The position of the newest durable record of a key; `None`: none is kept. Blocks.
+    /// The position of the newest durable record of a key; `None`: none is kept. Blocks; of the
+    /// indexes that are missing it makes `most` at most, and counts them down.
     ///
     /// # Errors
-    /// `Corrupt`, when a record that has to be looked at is broken; the disk's.
-    pub(in crate::log) fn newest_of(&self, key: &[u8]) -> Result<Option<u64>> {
+    /// `Blocked`, when more are missing; `Corrupt`, when a record that has to be looked at is
+    /// broken; the disk's.
+    pub(in crate::log) fn newest_of(&self, key: &[u8], most: &mut usize) -> Result<Option<u64>> {
         let end = self.end();
         let hash = self.keys.hasher.hash(key);
         let mut below = end.next;
         while let Some(target) = self.candidate(below, &end, hash) {
-            let found = match self.newest_in(&target, false, &end, hash, key)? {
+            let found = match self.newest_in(&target, false, &end, (hash, key), most)? {
                 Ok(found) => found,
                 // The index does not fit the segment: the segment is right.
                 Err(Unusable) => self
-                    .newest_in(&target, true, &end, hash, key)?
+                    .newest_in(&target, true, &end, (hash, key), most)?
                     .map_err(|_| self.corrupt(target.first(), "a record is broken"))?,
             };
             if found.is_some() {
@@ -41,10 +43,10 @@ impl Topic {
         target: &Target,
         anew: bool,
         end: &End,
-        hash: u32,
-        key: &[u8],
+        (hash, key): (u32, &[u8]),
+        most: &mut usize,
     ) -> Result<Result<Option<u64>, Unusable>> {
-        let source = self.source(target, anew)?;
+        let source = self.source(target, anew, most)?;
         let mut file = None;
         // An index is asked without a bound: what it has too many would show here.
         let mut under = match source {
@@ -106,14 +108,15 @@ impl Topic {
         most: usize,
     ) -> Result<(Vec<Posting>, bool)> {
         let from = target.ordinal(from);
-        match self.source(target, anew)? {
+        let mut any = usize::MAX;
+        match self.source(target, anew, &mut any)? {
             Source::Growing(growing) => {
                 let below = target.ordinal(target.next);
                 Ok(lock(&growing).table.from(hash, from, below, most))
             }
             Source::Run(run) => match run.from(&*self.disk, hash, from, most) {
                 Ok(found) => Ok(found),
-                Err(Unusable) => match self.source(target, true)? {
+                Err(Unusable) => match self.source(target, true, &mut any)? {
                     Source::Run(run) => run
                         .from(&*self.disk, hash, from, most)
                         .map_err(|_| self.corrupt(target.first(), "an index just made is broken")),

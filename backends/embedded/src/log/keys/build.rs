@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use annals_core::{Error, Result};
+use annals_core::{Effect, Error, ErrorKind, Result, Retry};
 
 use super::format::{Row, encode};
 use super::run::{Run, State};
@@ -82,7 +82,13 @@ impl Topic {
     }
 
     /// Finds or makes the index of a sealed segment. Call it with the topic's `working` lock.
-    pub(super) fn index_of(&self, target: &Target, anew: bool, may_write: bool) -> Result<Source> {
+    pub(super) fn index_of(
+        &self,
+        target: &Target,
+        anew: bool,
+        may_write: bool,
+        most: &mut usize,
+    ) -> Result<Source> {
         let unusable = |_| self.corrupt(target.first(), "an index just made is broken");
         let path = target.segment.path.with_extension(EXTENSION);
         if let Some(extent) = &target.sealed
@@ -91,6 +97,7 @@ impl Topic {
         {
             return Ok(Source::Run(Arc::new(run)));
         }
+        *most = most.checked_sub(1).ok_or_else(|| self.unindexed())?;
         let file = self.build(target)?;
         let mut kept = false;
         if may_write && self.is_written_here() {
@@ -104,6 +111,16 @@ impl Topic {
         // A file that proved broken once is not read again.
         let run = Run::of(file, (kept && !anew).then_some(path)).map_err(unusable)?;
         Ok(Source::Run(Arc::new(run)))
+    }
+
+    fn unindexed(&self) -> Error {
+        Error::new(
+            ErrorKind::Blocked,
+            Effect::None,
+            Retry::Backoff,
+            "indexes of keys are missing and are being made, one for each try; try again",
+        )
+        .on_topic(&self.name)
     }
 
     /// The name of a sealed segment's index file, and whether it is whole; `None`: there is none.

@@ -113,7 +113,7 @@ fn an_index_that_lies_is_found_out_by_the_records() {
         judge(&foreign(&here, u32::MAX), &model, what);
         overwrite(&here.disk, &path, &lie);
         let mut writer = Writer::open(&here).unwrap();
-        let only = writer.topic().newest_of(b"only").unwrap();
+        let only = writer.topic().newest_of(b"only", &mut 1).unwrap();
         assert_eq!(only, Some(0), "{what}");
         judge_conditions(&mut writer, &mut model, what);
         judge(writer.topic(), &model, what);
@@ -311,4 +311,37 @@ fn no_crash_makes_a_wrong_answer() {
         }
     }
     assert!(steps > 20, "{steps}");
+}
+
+#[test]
+fn a_group_waits_for_one_missing_index_at_most() {
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new(clock()));
+    let here = Place {
+        disk: Arc::clone(&disk),
+        ..place(MemoryDisk::new(clock()), TINY)
+    };
+    let mut writer = made(&here, Dedupe::Off);
+    fill(&mut writer, &mut Seed(3), 6, &mut Model::new());
+    assert_eq!(indexes(&disk), 0);
+    let key_at = |key: &'static str| Condition::KeyAt {
+        key: Bytes::from_static(key.as_bytes()),
+        last: None,
+    };
+    // No segment has these keys, so each must be asked.
+    for made in 1..=5 {
+        let asks = vec![
+            (Record::new("a").into(), key_at("none"), None),
+            (Record::new("b").into(), Condition::None, None),
+            (Record::new("c").into(), key_at("none either"), None),
+        ];
+        let outcomes = together(&mut writer, asks).concat();
+        assert_eq!(indexes(&disk), made);
+        let blocked = |outcome: &Outcome| {
+            let error = outcome.error();
+            error.is_some_and(|e| e.kind() == ErrorKind::Blocked && e.is_retryable())
+        };
+        assert_eq!(blocked(&outcomes[0]), made < 5, "{made}: {:?}", outcomes[0]);
+        at(&outcomes[1]);
+        assert_eq!(blocked(&outcomes[2]), made < 5, "{made}: {:?}", outcomes[2]);
+    }
 }
