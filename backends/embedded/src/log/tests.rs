@@ -1,6 +1,7 @@
 //! The engine against disks in memory, whole and failing.
 
 mod asks;
+mod clock;
 mod crash;
 mod fault;
 mod front;
