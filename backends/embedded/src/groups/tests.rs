@@ -311,3 +311,29 @@ async fn a_zombie_of_a_deleted_group_settles_nothing_of_the_one_that_has_its_nam
     assert_eq!((now.at, now.owner.as_deref()), (Frontier::START, Some("b")));
     commit(&groups, mark(mine, 1)).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_was_released_has_no_owner_for_anybody_at_once() {
+    let root = tempfile::tempdir().unwrap();
+    let groups = |owner: &str| {
+        let disk = Arc::new(RealDisk::default());
+        Groups::new(disk, root.path().to_owned(), owner.to_owned())
+    };
+    let (one, two) = (groups("pid 1"), groups("pid 2"));
+    one.found(&group(), &first(after(4))).await.unwrap();
+    let a = take(&one, "a").await.unwrap();
+    assert_eq!(row(&two).await.owner.as_deref(), Some("a"));
+    one.release(&group(), a).await.unwrap();
+    // No owner: whoever takes it waits for nobody's lease to run out.
+    assert_eq!(row(&two).await.owner, None);
+    assert!(take(&two, "b").await.is_some());
+    assert_eq!(row(&one).await.owner.as_deref(), Some("b"));
+    two.let_go();
+    assert_eq!(row(&one).await.owner, None);
+    let c = take(&one, "c").await;
+    assert!(c.is_some());
+    // A process that is gone has released nothing, and owns nothing.
+    drop(one);
+    assert_eq!(row(&two).await.owner, None);
+    assert!(take(&two, "d").await.is_some());
+}
