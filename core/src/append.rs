@@ -59,7 +59,8 @@ impl Topic {
 /// or `Unordered`) no request carries two records of a key.
 ///
 /// **Retries.** What is certainly not stored and can heal is tried again, with growing pauses, for
-/// [`RETRY_FOR`](defaults::RETRY_FOR) since anything was last stored. What may be stored
+/// [`RETRY_FOR`](defaults::RETRY_FOR) since anything was last stored; the other keys of the batch
+/// are sent on before it pauses. What may be stored
 /// ([`Unknown`](Outcome::Unknown)) is tried again only where a repeat is recognised (capability
 /// `append.resubmit`; or `append.dedupe`, where the record has an id) or duplicates are allowed.
 ///

@@ -15,6 +15,8 @@ use crate::time::Timestamp;
 /// [`Start`](Self::Start) and [`EARLIEST`](Self::EARLIEST) differ where records are gone: reading
 /// on from the first tells the [`Gap`](crate::Gap), the second accepts it knowingly.
 ///
+/// Alone it has no text of its own: keep it as a [`Cursor`] with this one place.
+///
 /// Three of them carry `clear`: everything stored before this moment of the log's clock has been
 /// read, although no record says so. It is evidence against a false gap, never a place to read
 /// from: it moves an idle partition's cursor, so that it does not age out, and it comes down from
@@ -50,7 +52,8 @@ impl Frontier {
     pub const ENDED: Self = Self::Ended { clear: None };
 
     /// Before the oldest record that is kept when the reading opens; what was gone by then is no
-    /// [`Gap`](crate::Gap). A group that starts here opens here again until its first commit.
+    /// [`Gap`](crate::Gap). A group that starts here opens here again until its first commit. It is
+    /// the least moment there is, and stands in a cursor's text as such.
     pub const EARLIEST: Self = Self::Since(Timestamp::MIN);
 
     /// After the record at `position`.

@@ -208,7 +208,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     fn admin(&self) -> Option<Arc<dyn Admin>>;
 
     /// Ends everything within `grace`: accepted appends get their outcomes, later calls are
-    /// `Closed`. A second call is `Ok`.
+    /// `Closed`. A second call is `Ok`. A reader or source that is still open gives what it has, or
+    /// is `Closed` at its next fetch: whoever closes ends them first.
     async fn close(&self, grace: Duration) -> Result<()>;
 }
 

@@ -118,7 +118,9 @@ impl Position {
     /// Reads decimal digits into a number of up to 256 bits.
     ///
     /// # Errors
-    /// `Decode` when it is no number or longer than 256 bits; it is never cut.
+    /// `Decode` when it is no number or longer than 256 bits; it is never cut. A backend whose service
+    /// gives such a number passes the error on from a read; in a receipt, where the record is
+    /// stored, it leaves the position out ([`Stored::somewhere`](crate::Stored::somewhere)).
     pub fn parse_decimal(partition: PartitionId, digits: &str, sub: u32) -> Result<Self> {
         let wrong = |why: &str| {
             Error::new(

@@ -18,7 +18,8 @@ pub enum Start {
     /// restore of an older copy, is refused where the backend can tell (the embedded log).
     After(Cursor),
     /// At the first record whose log time is at or after this moment. If such records are gone,
-    /// or may be, the first `next` is an error of kind `Gap`.
+    /// or may be, the first `next` is an error of kind `Gap`. Partitions that are made after the
+    /// open are read from their start: before a moment that is still to come that may be older records.
     Since(Timestamp),
 }
 

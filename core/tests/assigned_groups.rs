@@ -290,3 +290,29 @@ async fn a_bus_whose_backend_does_not_close_keeps_to_its_grace() {
         (ErrorKind::Timeout, Some(Operation::Close))
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_next_commit_of_a_stay_waits_for_the_one_before_it() {
+    let service = Assigned::new();
+    let late = Arc::new(Notify::new());
+    let holds = Answer::HoldsLate(Arc::clone(&late));
+    service.shared.commits.lock().unwrap().push_back(holds);
+    let subscription = service.topic().await.subscribe("g").await.unwrap();
+    let tenancy = stay(0, 1);
+    service.assign(tenancy);
+    for number in 1..=3 {
+        service.say(Say::Record(tenancy, number));
+        subscription.next().await.unwrap().unwrap().done();
+        tokio::time::sleep(2 * S).await;
+    }
+    let commits = || {
+        let did = service.did().into_iter();
+        did.filter(|(_, did)| matches!(did, Did::Commit(..)))
+            .count()
+    };
+    assert_eq!(commits(), 1, "two under way could change places");
+    late.notify_one();
+    let three = Frontier::after(Position::new(tenancy.partition, 3));
+    service.done(Did::Commit(0, three)).await;
+    drop(subscription);
+}

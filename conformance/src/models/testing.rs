@@ -1,8 +1,10 @@
 //! What the models' own tests share.
 
+use std::time::Duration;
+
 use annals_core::driver::{Backend, Budget, Fetched, ReadRange, Reader, Room, Stop, TopicSpec};
 use annals_core::{
-    Batch, Clock, Cursor, Outcome, PartitionId, Record, Recorded, Timestamp, TopicName,
+    Batch, Clock, Cursor, Outcome, PartitionId, Record, Recorded, Start, Timestamp, TopicName,
 };
 
 /// Paused tokio time, counted from a day that is not the epoch.
@@ -108,4 +110,56 @@ pub(super) async fn all(mut reader: Box<dyn Reader>, room: Room) -> Vec<String> 
             Fetched::End => return said,
         }
     }
+}
+
+/// A reading up to a moment whose records are gone behind that moment alone, and one that ends and
+/// is asked again: `trim` keeps the newest so many.
+pub(super) async fn misses_only_what_was_asked_for(backend: &dyn Backend, trim: impl Fn(usize)) {
+    let begin = backend.locate(&name(), &Start::Beginning).await.unwrap();
+    append(backend, &["a-1"]).await;
+    tokio::time::advance(Duration::from_secs(10)).await;
+    let moment = Timestamp::from_millis(1_000_000 + 10_000);
+    for value in ["a-2", "a-3", "a-4"] {
+        append(backend, &[value]).await;
+    }
+    let open = async || {
+        let range = of_partition(
+            range(begin.clone(), Stop::Before(moment)),
+            PartitionId::ONLY,
+        );
+        backend.read(&name(), &range).await.unwrap().reader
+    };
+    let mut reader = open().await;
+    let mut out = Vec::new();
+    let first = reader.fetch(ROOM, &mut out).await.unwrap();
+    assert_eq!((first, text(&out[0])), (Fetched::Records, "a-1".to_owned()));
+    trim(1);
+    for _ in 0..9 {
+        let said = reader.fetch(ROOM, &mut out).await.unwrap();
+        assert!(!matches!(said, Fetched::Gap { .. }), "{said:?}");
+        if said == Fetched::End {
+            break;
+        }
+    }
+    append(backend, &["a-5", "a-6"]).await;
+    trim(1);
+    for _ in 0..9 {
+        let said = reader.fetch(ROOM, &mut out).await.unwrap();
+        assert_eq!(said, Fetched::End, "the end is final");
+    }
+    assert_eq!(out.len(), 1);
+    // Opened now, the one that is asked for is gone.
+    let said = reader_signals(open().await).await;
+    assert!(
+        matches!(said.first(), Some(Fetched::Gap { .. })),
+        "{said:?}"
+    );
+}
+
+async fn reader_signals(mut reader: Box<dyn Reader>) -> Vec<Fetched> {
+    let mut said = Vec::new();
+    while said.last() != Some(&Fetched::End) {
+        said.push(reader.fetch(ROOM, &mut Vec::new()).await.unwrap());
+    }
+    said
 }

@@ -105,7 +105,9 @@ pub struct GroupStatus {
 #[async_trait]
 pub trait Admin: fmt::Debug + Send + Sync + 'static {
     /// Makes a topic. `true`: made now; `false`: it was there and is as asked. `AlreadyExists`
-    /// when it is there and differs, naming what.
+    /// when it is there and differs, naming what; what is there is never changed, its retention
+    /// neither. A field that is unset differs from nothing; a time that the service counts in coarse
+    /// steps is rounded up, and is as asked then.
     async fn create(&self, topic: &TopicName, spec: &TopicSpec) -> Result<bool>;
 
     /// A topic as it is; `NotFound`.

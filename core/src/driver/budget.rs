@@ -7,7 +7,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Bytes that may be buffered, shared by all who hold a clone.
 ///
 /// A reader reserves before it asks its service for more and lets go when the records have been
-/// pushed, so that sixteen shards of ten MiB each do not fill a buffer of one.
+/// pushed, so that sixteen shards of ten MiB each do not fill a buffer of one. One replay has one,
+/// half of its [`buffer`](crate::OpenReplay::buffer), and so has one member of a group run over
+/// leases: what may be [in flight](crate::OpenSubscription::in_flight), at most
+/// [`READ_BUFFER`](crate::defaults::READ_BUFFER).
+///
+/// An answer that is larger than the whole takes all of it, and everybody else waits: a reader that
+/// holds records for which its caller has no room drops them with their [`Reserved`] and reads them
+/// again, where it can (the driver's rule 11). What each answer under way may bring over the bound
+/// is [`slack_bytes`](crate::capability::Limits::slack_bytes), once for each reader.
 #[derive(Clone, Debug)]
 pub struct Budget {
     semaphore: Arc<Semaphore>,

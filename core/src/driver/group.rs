@@ -247,7 +247,11 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
 /// Settling up to a record.
 ///
 /// # Cancel safety
-/// Dropped, a commit may hold or not; the same marks may be committed again.
+/// Dropped, a commit may hold or not, now or later; the same marks may be committed again. Core has
+/// one call to [`commit`](Self::commit) of a membership under way at a time, and sends the next when
+/// it has returned, or was given up after
+/// [`RETRY_FOR`](crate::defaults::RETRY_FOR). One that was given up may thus arrive behind the next,
+/// and [`Mark`] has no number to tell: it goes back, and so has no effect.
 #[async_trait]
 pub trait Commits: fmt::Debug + Send + Sync + 'static {
     /// Stores marks, each for itself; results in the same order. A mark of an ended stay is
@@ -308,7 +312,8 @@ pub struct Lease {
     pub at: Frontier,
     /// The partitions that must be committed as `Ended` first.
     pub parents: Vec<PartitionId>,
-    /// How often the first record behind `at` has been handed out.
+    /// How often the first record behind `at` has been handed out, as the last [`Mark`] said. A
+    /// backend that stores it declares [`Attempts::Taken`](crate::capability::Attempts::Taken).
     pub attempts: u32,
 }
 
@@ -316,8 +321,17 @@ pub struct Lease {
 /// change is conditional on what was seen.
 ///
 /// # Cancel safety
-/// Dropped, a change may hold or not: the table says, when it is loaded again. A lease that was
-/// taken so is nobody's until its time has run out.
+/// Dropped, a change may hold or not, now or later: the table says, when it is loaded again. A lease
+/// that was taken so is nobody's until its time has run out. A commit that was given up may arrive
+/// behind the next one of its stay ([`Commits`] says when core gives up): where frontiers cannot be
+/// compared in the table, make each write conditional on the
+/// [`counter`](Lease::counter) that this holder last saw, which the next one has changed.
+///
+/// # Rows
+/// A row that stands at `Ended` may be removed once its partition is listed no more and every row
+/// that continues it has left its start: a parent without a row counts as finished. Before that it
+/// holds the evidence (`clear`) for its children, and a partition that is listed and has no row is
+/// added again.
 #[async_trait]
 pub trait Leases: fmt::Debug + Send + Sync + 'static {
     /// The table; `None` when there is no such group. Creates nothing.
@@ -330,7 +344,7 @@ pub trait Leases: fmt::Debug + Send + Sync + 'static {
     /// Adds rows for children; those that are there stay as they are.
     async fn add(&self, group: &Group, children: &[Lease]) -> Result<()>;
 
-    /// Takes a lease if its row is still as `seen`; `None`: it is not, or its holder cannot be
+    /// Takes a lease if its row is still as `seen`, by owner and counter; `None`: it is not, or its holder cannot be
     /// replaced now.
     async fn take(&self, group: &Group, seen: &Lease, by: &Arc<str>) -> Result<Option<Tenancy>>;
 

@@ -19,7 +19,10 @@ use crate::time::Timestamp;
 pub enum Stop {
     /// At the end as it was at the open: everything acknowledged before is read, perhaps more.
     End,
-    /// Behind this cursor.
+    /// Behind this cursor: in a partition that stands at `After` there behind that record, gone or
+    /// not; at `Since` before that moment; at `Ended` at its end. At `Start`, or not named, nothing
+    /// of it lies in the range, unless what is named continues it: then all of it does. Where there
+    /// is lineage core sees to that, and asks [`Stop::Never`] of such a one.
     Through(Cursor),
     /// Before the first record whose log time is at or after this moment. For a moment to come:
     /// once the log's clock has passed it and everything before it has been read.
@@ -40,7 +43,7 @@ pub struct ReadRange {
     /// Only records of this key. Where the capability `by_key` is `Scanned` a reader may push
     /// others all the same, which core drops.
     pub key: Option<Bytes>,
-    /// Bytes that may be buffered, shared by the readers of one replay.
+    /// Bytes that may be buffered, shared by the readers of one replay, or of one group member.
     pub budget: Budget,
 }
 
@@ -100,7 +103,9 @@ pub enum Fetched {
     /// bounded one too before its `End` if it gets that far; never by a partition that has ended.
     CaughtUp,
     /// No record, but the frontier moved: said now and then while there are none to push, on a
-    /// bounded reading too, whose fetch [`layer::Timeout`](crate::layer::Timeout) limits.
+    /// bounded reading too, whose fetch [`layer::Timeout`](crate::layer::Timeout) limits. Every few
+    /// seconds is enough. Before the first record too: from `Start` to a `Start` with a later
+    /// `clear`.
     Advanced {
         /// Of this partition.
         partition: PartitionId,
@@ -109,7 +114,8 @@ pub enum Fetched {
     },
     /// Records are gone. The reading goes on behind them by itself. It moves no cursor: whoever
     /// goes on from one before the next record is told again, unless an `Advanced` to a place behind
-    /// what is gone follows.
+    /// what is gone follows. None is told for what lies behind the stop: gone or not, it was not
+    /// asked for, and no `Advanced` may pass it.
     Gap {
         /// In this partition.
         partition: PartitionId,
@@ -134,12 +140,26 @@ pub enum Fetched {
     /// A partition that was not there at the open; a reader of all partitions reads it from its
     /// start.
     PartitionAdded(Partition),
-    /// The range is read. Every later call says so again. Never because a partition has ended:
+    /// The range is read. It is final: every later call says so again and nothing else, whatever is
+    /// stored, goes or is deleted meanwhile. Never because a partition has ended:
     /// that is `PartitionEnded`, whatever the stop is, unless the stop lies before its end.
     End,
 }
 
 /// An open reading of a range.
+///
+/// **Pace.** A reader of one partition may wait between its polls as the service wants it, for it
+/// holds up no other; it is woken by nothing but its own fetch, which may be dropped meanwhile. A
+/// retryable error, of a throttle say, is never final: core calls again, after a pause, for as long
+/// as somebody reads.
+///
+/// **Gone under it.** Of a partition that retention takes away while it is read, `fetch` says
+/// [`Fetched::Gap`] with `to: None` and then [`Fetched::PartitionEnded`] where it still knows what
+/// continues it; else it fails with `NotFound`, and core, which no longer finds it listed, tells the
+/// gap and goes on.
+///
+/// It is `Sync`, as all that a handle holds: a future in it that is only `Send` is kept in a
+/// [`Mutex`](std::sync::Mutex) and reached by `get_mut`, which never blocks.
 #[async_trait]
 pub trait Reader: fmt::Debug + Send + Sync + 'static {
     /// Pushes at most `room` onto `out`, waiting until there is something to say.

@@ -8,7 +8,8 @@ use annals_core::{Batch, Effect, ErrorKind, Outcome, Record, Start, Stored, Time
 use super::{Log, State};
 use crate::models::faults::{Call, Fault};
 use crate::models::testing::{
-    ROOM, all, append, clock, create, letters, name, range, records, text,
+    ROOM, all, append, clock, create, letters, misses_only_what_was_asked_for, name, range,
+    records, text,
 };
 
 async fn log() -> (State, Log) {
@@ -378,4 +379,10 @@ async fn one_process_owns_a_group_at_a_time() {
     first.connection().kill();
     let row = theirs.load(&group).await.unwrap().unwrap().remove(0);
     assert!(theirs.take(&group, &row, &by).await.unwrap().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_gone_behind_the_stop_is_no_gap_and_an_end_is_final() {
+    let (state, log) = log().await;
+    misses_only_what_was_asked_for(&log, |keep| state.trim(&name(), keep).unwrap()).await;
 }

@@ -7,7 +7,8 @@ use annals_core::{Cursor, ErrorKind, PartitionId, Start};
 use super::{Sharded, State};
 use crate::models::faults::{Call, Fault};
 use crate::models::testing::{
-    ROOM, all, append, clock, create, letters, name, of_partition, range, records,
+    ROOM, all, append, clock, create, letters, misses_only_what_was_asked_for, name, of_partition,
+    range, records,
 };
 
 async fn sharded(shards: u32) -> (State, Sharded) {
@@ -206,4 +207,10 @@ async fn retention_leaves_a_gap_and_in_the_end_unlists_closed_shards() {
         listed.iter().map(|p| p.id.get()).collect::<Vec<_>>(),
         [1, 2]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_gone_behind_the_stop_is_no_gap_and_an_end_is_final() {
+    let (state, client) = sharded(1).await;
+    misses_only_what_was_asked_for(&client, |keep| state.trim(&name(), keep).unwrap()).await;
 }
