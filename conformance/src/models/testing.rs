@@ -129,6 +129,16 @@ pub(super) async fn misses_only_what_was_asked_for(backend: &dyn Backend, trim: 
         );
         backend.read(&name(), &range).await.unwrap().reader
     };
+    // Nothing is gone yet.
+    let mut whole = open().await;
+    let mut said = Vec::new();
+    while said.last() != Some(&Fetched::End) {
+        said.push(whole.fetch(ROOM, &mut Vec::new()).await.unwrap());
+    }
+    for _ in 0..9 {
+        let more = whole.fetch(ROOM, &mut Vec::new()).await.unwrap();
+        assert_eq!(more, Fetched::End, "the end is final");
+    }
     let mut reader = open().await;
     let mut out = Vec::new();
     let first = reader.fetch(ROOM, &mut out).await.unwrap();
