@@ -5,6 +5,7 @@
 
 mod durable;
 mod range;
+mod repeatable;
 mod truthful;
 
 use std::fmt;
@@ -203,6 +204,7 @@ macro_rules! for_each_law {
         $crate::$call! { $($head)* [
             durable,
             truthful,
+            repeatable,
             range,
         ] }
     };

@@ -6,6 +6,7 @@
 mod durable;
 mod matrix;
 mod range;
+mod repeatable;
 mod truthful;
 mod whole;
 
@@ -110,7 +111,14 @@ impl fmt::Debug for Saboteur {
 
 /// All saboteurs.
 pub fn all() -> Vec<Saboteur> {
-    [durable::ALL, range::ALL, truthful::ALL, whole::ALL].concat()
+    [
+        durable::ALL,
+        repeatable::ALL,
+        range::ALL,
+        truthful::ALL,
+        whole::ALL,
+    ]
+    .concat()
 }
 
 /// A harness whose backend is broken.
