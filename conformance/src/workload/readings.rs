@@ -495,3 +495,45 @@ pub fn refused(what: &str, told: Result<(), annals_core::Error>) -> Judged<()> {
         format!("{what} is answered with {kind:?}, not refused as Unsupported")
     })
 }
+
+/// A topic with so many partitions, or as many as there are to be had.
+///
+/// # Errors
+/// As for [`Trial::stage`].
+pub async fn several(trial: &Trial, partitions: u32) -> Judged<Stage> {
+    let want = crate::harness::Want {
+        partitions: Some(partitions),
+        ..crate::harness::Want::default()
+    };
+    match trial.stage(&want).await {
+        Err(Stop::NotExercised(_)) => trial.stage(&crate::harness::Want::default()).await,
+        stage => stage,
+    }
+}
+
+/// Splits the first open partition, or merges what continues it if `step` is odd, where partitions
+/// do so; whether they did.
+///
+/// # Errors
+/// [`Stop::NotExercised`] where they do and the harness cannot make them.
+pub async fn reshape(trial: &Trial, stage: &Stage, step: usize) -> Judged<bool> {
+    if !has_lineage(stage) {
+        return Ok(false);
+    }
+    let listed = stage.backend.partitions(&stage.name).await?;
+    let mut open = listed.iter().filter(|partition| partition.open);
+    let what = if step.is_multiple_of(2) {
+        open.next()
+            .map(|one| crate::harness::Disturb::Split(one.id))
+    } else {
+        // Those of one parent lie side by side.
+        let mut siblings = open.filter(|partition| !partition.parents.is_empty());
+        let one = siblings.next();
+        let other = siblings.find(|other| one.is_some_and(|one| one.parents == other.parents));
+        one.zip(other)
+            .map(|(one, other)| crate::harness::Disturb::Merge(one.id, other.id))
+    };
+    let Some(what) = what else { return Ok(false) };
+    trial.disturb(&stage.name, what).await?;
+    Ok(true)
+}
