@@ -228,7 +228,7 @@ async fn mixed(mut trial: Trial) -> Judged {
             let at = |place: usize| {
                 let last = place.checked_sub(1).and_then(|last| records.get(last));
                 let last = last.and_then(Recorded::position);
-                last.map_or(Frontier::Start, Frontier::after)
+                last.map_or(Frontier::START, Frontier::after)
             };
             from.push((*id, at(start)));
             to.push((*id, at(end)));

@@ -357,14 +357,14 @@ pub async fn raw_readers(
         for partition in &listed {
             let id = partition.id;
             let at = match (from.frontier(id), from.rest()) {
-                (Some(Frontier::Ended), _) | (None, Rest::Outside) => continue,
+                (Some(Frontier::Ended { .. }), _) | (None, Rest::Outside) => continue,
                 (Some(at), _) => *at,
                 (None, Rest::FromStart) if read.contains(&id) => continue,
-                (None, Rest::FromStart) => Frontier::Start,
+                (None, Rest::FromStart) => Frontier::START,
             };
             let stop = match bound {
                 Bound::Through(to) => match to.frontier(id) {
-                    Some(Frontier::Start) => continue,
+                    Some(Frontier::Start { .. }) => continue,
                     Some(_) => bound,
                     None if finished.contains(&id) => &Bound::Never,
                     None => continue,
