@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::defaults;
 use crate::delivery::Delivery;
 use crate::driver::Closed;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::pending::{BoxFuture, Pending};
 use crate::recorded::Recorded;
 use crate::subscription::{Next, Subscription, Verdict, is_passing};
@@ -37,7 +37,9 @@ type Handler = dyn Fn(Delivery) -> BoxFuture<()> + Send + Sync;
 /// # Errors
 /// What can heal, and what was settled too late (`Expired`, `Fenced`: it comes again elsewhere),
 /// is logged and gone on after. Any other error of [`next`](Subscription::next) ends the run, after
-/// the same shutdown; a `Gap` too, unless [`skip_gaps`](Self::skip_gaps).
+/// the same shutdown; a `Gap` too, unless [`skip_gaps`](Self::skip_gaps). Nothing behind that gap is
+/// handled or committed, so the next run comes to it again: go on by `skip_gaps`, or take it with
+/// `next`.
 ///
 /// # Cancel safety
 /// Dropping it stops its handlers, whose records are handed out again, and closes the
@@ -150,14 +152,15 @@ impl Work {
                     running.spawn(handler(*delivery));
                 }
                 Next::Closed => break None,
-                Next::Failed(error) => break Some(error),
-                Next::Told(error) => {
-                    let passing = is_passing(&error) || (skip_gaps && is_gap(&error));
-                    if !passing {
-                        break Some(error);
-                    }
+                Next::Gap(error, told) if skip_gaps => {
+                    tracing::warn!(error = %error, "going on");
+                    session.told(&told);
+                }
+                Next::Told(error) if is_passing(&error) => {
                     tracing::warn!(error = %error, "going on");
                 }
+                // A gap is not told so: this run may be dropped before anybody has its error.
+                Next::Gap(error, _) | Next::Told(error) | Next::Failed(error) => break Some(error),
             }
         };
         let start = clock.elapsed();
@@ -179,10 +182,6 @@ impl Work {
         let closed = subscription.close(rest).await;
         failed.map_or(closed, Err)
     }
-}
-
-fn is_gap(error: &Error) -> bool {
-    error.kind() == ErrorKind::Gap
 }
 
 impl fmt::Debug for Work {

@@ -84,7 +84,8 @@ impl Subscription {
     ///
     /// # Errors
     /// Each failure is told once. After these the next call goes on: `Gap`, records are gone and
-    /// reading goes on behind them; `Expired` and `Fenced`, something was settled too late and
+    /// reading goes on behind them (only once it is told is anything behind it handed out, and
+    /// committed); `Expired` and `Fenced`, something was settled too late and
     /// comes again elsewhere; and whatever kept a commit or a dead letter from being stored, which
     /// is still being tried. What can heal within
     /// [`RETRY_FOR`](crate::defaults::RETRY_FOR) is retried inside; a commit that is not answered for
@@ -97,16 +98,21 @@ impl Subscription {
     pub async fn next(&self) -> Result<Option<Delivery>> {
         match self.session.next().await {
             Next::Delivery(delivery) => Ok(Some(*delivery)),
+            Next::Gap(error, told) => {
+                self.session.told(&told);
+                Err(error)
+            }
             Next::Told(error) | Next::Failed(error) => Err(error),
             Next::Closed => Ok(None),
         }
     }
 
     /// Waits until everything settled by now has been committed, as far as it can be: a record
-    /// behind an unsettled one of its partition is not waited for.
+    /// behind an unsettled one of its partition is not waited for. Nor is a gap that
+    /// [`next`](Self::next) has not told, which no commit passes.
     ///
     /// # Errors
-    /// As [`next`](Self::next), save gaps, which `next` tells; what failed stays to be committed.
+    /// As `next`, save gaps, which `next` alone tells; what failed stays to be committed.
     ///
     /// # Cancel safety
     /// Dropping it stops waiting; the commit goes on.
@@ -127,8 +133,8 @@ impl Subscription {
     /// reached. Where nothing is left unsettled, nothing comes again. Queues settle each record,
     /// and hand out none of these again.
     ///
-    /// A gap that arrived and that [`next`](Self::next) has not told yet may be told no more: what
-    /// is committed may lie behind it.
+    /// Nor does a commit pass a gap that [`next`](Self::next) has not told: whoever reads on from it
+    /// is told again.
     ///
     /// # Errors
     /// Whatever kept the last commit from being stored; `Timeout` when the service did not answer

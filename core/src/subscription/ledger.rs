@@ -7,12 +7,16 @@
 //! | here | what arrives, and how much room there is for more |
 //! | `handing` | what is handed out, and what handlers say of it |
 //! | `stays` | partitions that come and go, and what is committed of them |
+//! | `revoked` | revocations, and their answers |
+//! | `gaps` | records that are gone, until that is told |
 //! | `returning` | tokens: what is held, what has run out, what is given back |
 //! | `burying` | records on their way to the dead letters |
 
 mod burying;
+mod gaps;
 mod handing;
 mod returning;
+mod revoked;
 mod stays;
 #[cfg(test)]
 mod tests;
@@ -28,14 +32,17 @@ use super::gone::Gone;
 use super::lanes::Lanes;
 use super::news::News;
 use super::outbox::Outbox;
-use super::stay::Stay;
+use super::stay::{Revoking, Stay};
 use crate::cursor::Frontier;
 use crate::driver::{Delivered, Holder, Room, Tenancy};
 use crate::error::{Error, Operation};
 use crate::position::PartitionId;
 use crate::recorded::Recorded;
 
+use gaps::Untold;
+
 pub(crate) use burying::Letter;
+pub(crate) use gaps::Told;
 pub(crate) use handing::Handout;
 
 /// The rules that a ledger keeps.
@@ -49,7 +56,9 @@ pub(crate) struct Rules {
     pub(crate) hold_most: Option<Duration>,
     /// What a service says of attempts is an upper bound.
     pub(crate) at_most: bool,
-    /// Attempts are committed before the first records of a stay are handed out.
+    /// Attempts outlive a stay.
+    pub(crate) counted: bool,
+    /// They are committed before the first records of a stay are handed out.
     pub(crate) careful: bool,
     pub(crate) commit_interval: Duration,
     /// For how long a revocation waits at most.
@@ -83,6 +92,26 @@ struct Entry {
     spared: bool,
 }
 
+/// The last stay that a partition had here.
+#[derive(Debug)]
+struct Last {
+    epoch: u64,
+    /// A revocation of it is answered, or being answered, or needs no answer.
+    answered: bool,
+    /// Something was said of it after it had ended here.
+    stale: bool,
+}
+
+impl Last {
+    const fn new(tenancy: Tenancy) -> Self {
+        Self {
+            epoch: tenancy.epoch,
+            answered: false,
+            stale: false,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Ledger {
     rules: Rules,
@@ -96,7 +125,11 @@ pub(crate) struct Ledger {
     rejected: BTreeSet<(Duration, u64)>,
     stays: BTreeMap<PartitionId, Stay>,
     /// The last stay that each partition had here.
-    epochs: BTreeMap<PartitionId, u64>,
+    lasts: BTreeMap<PartitionId, Last>,
+    /// Revocations of stays that have ended, still to be answered.
+    owed: BTreeMap<Tenancy, Revoking>,
+    /// Gaps that are still to be told, by arrival.
+    gaps: BTreeMap<u64, Untold>,
     /// Partitions that the source was told to hold back.
     held: BTreeSet<PartitionId>,
     /// What a service that settles each is still to be told.
@@ -133,7 +166,9 @@ impl Ledger {
             later: BTreeSet::new(),
             rejected: BTreeSet::new(),
             stays: BTreeMap::new(),
-            epochs: BTreeMap::new(),
+            lasts: BTreeMap::new(),
+            owed: BTreeMap::new(),
+            gaps: BTreeMap::new(),
             held: BTreeSet::new(),
             outbox: Outbox::default(),
             bytes: 0,
@@ -193,13 +228,12 @@ impl Ledger {
                     self.lost(tenancy);
                     return;
                 };
-                let last = self.epochs.get(&tenancy.partition);
-                if last.is_none_or(|last| *last < tenancy.epoch) {
+                if !self.was_assigned(tenancy) {
                     let error = failure::unassigned(tenancy.partition);
                     self.failed.get_or_insert(error);
                     return;
                 }
-                let Some(stay) = self.stay(tenancy).filter(|stay| stay.revoking.is_none()) else {
+                let Some(stay) = self.live(tenancy) else {
                     return;
                 };
                 if !stay.follows(position) {
@@ -287,6 +321,18 @@ impl Ledger {
     fn stay(&mut self, tenancy: Tenancy) -> Option<&mut Stay> {
         let stay = self.stays.get_mut(&tenancy.partition);
         stay.filter(|stay| stay.tenancy == tenancy)
+    }
+
+    /// What is known of a stay that was assigned, if its partition has had no later one.
+    fn last(&mut self, tenancy: Tenancy) -> Option<&mut Last> {
+        let last = self.lasts.get_mut(&tenancy.partition);
+        last.filter(|last| last.epoch == tenancy.epoch)
+    }
+
+    /// Whether the stay, or a later one of its partition, was assigned.
+    fn was_assigned(&self, tenancy: Tenancy) -> bool {
+        let last = self.lasts.get(&tenancy.partition);
+        last.is_some_and(|last| last.epoch >= tenancy.epoch)
     }
 
     fn touch(&mut self, now: Duration) {

@@ -295,15 +295,15 @@ impl Opening {
         let offered = topic.capabilities();
         let up_to = matches!(inbound.settling, Settling::UpTo(_));
         let attempts = &offered.groups.attempts;
+        let counted = attempts.is(&Attempts::Handed) || attempts.is(&Attempts::Taken);
         let rules = Rules {
             ordered: offered.orders_keys(),
             in_flight: self.in_flight,
             max_attempts: self.max_attempts,
             hold_most: hold.and_then(|hold| hold.most),
             at_most: !up_to && !attempts.is(&Attempts::Handed),
-            careful: up_to
-                && self.max_attempts.is_some()
-                && (attempts.is(&Attempts::Handed) || attempts.is(&Attempts::Taken)),
+            counted,
+            careful: up_to && self.max_attempts.is_some() && counted,
             commit_interval: self.commit_interval,
             grace: self.grace,
         };

@@ -9,7 +9,6 @@ use super::trouble::Trouble;
 use crate::cursor::Frontier;
 use crate::driver::{Arrived, Delivered, Room, Settling, Source};
 use crate::error::{Error, Operation};
-use crate::signal::Gap;
 
 /// Fetches as far as there is room, and signals alone while the subscription closes, until all is
 /// settled; gives the source back.
@@ -109,16 +108,7 @@ fn signal(session: &Session, arrived: &Arrived) {
         Arrived::Ended { tenancy, clear } => {
             ledger.advanced(tenancy, Frontier::Ended { clear }, now);
         }
-        Arrived::Gap { tenancy, from, to } => {
-            ledger.skipped(tenancy);
-            drop(ledger);
-            let gap = Error::of_gap(Gap {
-                partition: tenancy.partition,
-                from,
-                to,
-            });
-            session.news.tell(gap, Operation::Subscribe);
-        }
+        Arrived::Gap { tenancy, from, to } => ledger.skipped(tenancy, from, to),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::failure::{closed, panicked};
-use super::ledger::{Handout, Ledger};
+use super::ledger::{Ledger, Told};
 use super::news::News;
 use super::stay::Waiter;
 use super::verdict::Verdict;
@@ -41,6 +41,8 @@ pub(crate) enum Next {
     Delivery(Box<Delivery>),
     /// Told once; going on is possible.
     Told(Error),
+    /// Records are gone; to go on behind them say so with [`Session::told`].
+    Gap(Error, Told),
     /// The end of it.
     Failed(Error),
     Closed,
@@ -101,8 +103,8 @@ impl Session {
             }
             {
                 let mut ledger = self.ledger();
-                if let Some(handout) = self.hand(&mut ledger) {
-                    return Next::Delivery(Box::new(Delivery::new(Arc::clone(self), handout)));
+                if let Some(next) = self.hand(&mut ledger) {
+                    return next;
                 }
                 if let Some(error) = &ledger.failed {
                     return Next::Failed(error.clone());
@@ -120,11 +122,27 @@ impl Session {
         }
     }
 
-    /// The oldest record that may be handed out and is still held.
-    fn hand(&self, ledger: &mut Ledger) -> Option<Handout> {
+    /// The application has been told of a gap: what is committed may pass it.
+    pub(crate) fn told(&self, told: &Told) {
+        let due = {
+            let mut ledger = self.ledger();
+            ledger.told(told, self.now());
+            ledger.work_due()
+        };
+        if due.is_some() {
+            self.work.notify_one();
+        }
+    }
+
+    /// The oldest record that may be handed out and is still held, or the gap before it.
+    fn hand(self: &Arc<Self>, ledger: &mut Ledger) -> Option<Next> {
         let now = self.now();
         let before = (ledger.work_due(), ledger.letter_due());
-        let handout = loop {
+        let next = loop {
+            if let Some((told, gap)) = ledger.gap() {
+                let error = self.place(Error::of_gap(gap), Operation::Subscribe);
+                break Some(Next::Gap(error, told));
+            }
             let Some(handout) = ledger.hand(now) else {
                 break None;
             };
@@ -135,7 +153,8 @@ impl Session {
                 _ => false,
             };
             if !over {
-                break Some(handout);
+                let delivery = Delivery::new(Arc::clone(self), handout);
+                break Some(Next::Delivery(Box::new(delivery)));
             }
             // Its hold ran out while it waited here: somebody else may have it already.
             ledger.expire(handout.id, now);
@@ -149,7 +168,7 @@ impl Session {
         if after.1 != before.1 && after.1.is_some() {
             self.letters.notify_one();
         }
-        handout
+        next
     }
 
     /// Lets the receiving task look again if that can change anything.
@@ -205,7 +224,7 @@ impl Session {
             let bell = self.news.bell.notified();
             let mut bell = std::pin::pin!(bell);
             bell.as_mut().enable();
-            if let Some((error, operation)) = self.news.take_but_gaps() {
+            if let Some((error, operation)) = self.news.take() {
                 return Err(self.place(error, operation));
             }
             {

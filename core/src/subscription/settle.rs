@@ -150,6 +150,8 @@ async fn release(
     let released = session.clock().timeout(left, commits.release(tenancy));
     match released.await.unwrap_or_else(|| Err(silent("release"))) {
         Ok(()) => session.ledger().lost(tenancy),
+        // What the service has ended already needs no answer.
+        Err(error) if is_over(&error) => session.ledger().lost(tenancy),
         Err(error) => {
             tracing::debug!(error = %error, "a stay could not be released");
             let now = session.now();

@@ -42,6 +42,8 @@ pub(crate) struct Stay {
     window: Window,
     committed: (Frontier, u32),
     committed_id: u64,
+    /// Attempts outlive the stay: they are part of what is committed.
+    counted: bool,
     /// The last arrival that was settled as a record.
     settled_id: u64,
     /// How often the first record behind the start had been handed out before this stay.
@@ -88,7 +90,13 @@ impl Revoking {
 }
 
 impl Stay {
-    pub(crate) fn new(tenancy: Tenancy, from: Frontier, attempts: u32, trial: usize) -> Self {
+    /// `trial`: records on trial; `None`: attempts do not outlive the stay, and are not committed.
+    pub(crate) fn new(
+        tenancy: Tenancy,
+        from: Frontier,
+        attempts: u32,
+        trial: Option<usize>,
+    ) -> Self {
         Self {
             tenancy,
             gone: Arc::default(),
@@ -97,9 +105,10 @@ impl Stay {
             window: Window::new(from),
             committed: (from, attempts),
             committed_id: 0,
+            counted: trial.is_some(),
             settled_id: 0,
             before: attempts,
-            trial,
+            trial: trial.unwrap_or(0),
             announced: false,
             asked: 0,
             doubted: 0,
@@ -161,9 +170,16 @@ impl Stay {
         self.window.advance(id, to);
     }
 
-    /// Records are gone: the one that had been handed out before is among them.
-    pub(crate) fn skips(&mut self) {
+    /// Records are gone: the one that had been handed out before is among them. The id to tell it
+    /// by; until then nothing behind it is committed.
+    pub(crate) fn gap(&mut self, id: u64) -> u64 {
         self.before = 0;
+        self.window.gap(id)
+    }
+
+    /// The gap is told.
+    pub(crate) fn told(&mut self, id: u64) {
+        self.window.settle(id);
     }
 
     /// The ids of what is not settled.
@@ -242,7 +258,8 @@ impl Stay {
             None => self.before,
         };
         let to = self.window.at();
-        ((to, attempts) != self.committed).then_some(Due {
+        let (at, made) = self.committed;
+        (to != at || (self.counted && attempts != made)).then_some(Due {
             mark: Mark {
                 tenancy: self.tenancy,
                 to,
@@ -287,7 +304,10 @@ impl Stay {
 
     /// The last settled arrival that a commit can cover now, and the last that one has covered.
     pub(crate) fn progress(&self) -> (u64, u64) {
-        (self.window.covers(), self.committed_id)
+        let covers = self.window.covers();
+        // A step to where the frontier was already needs no commit.
+        let done = self.due().map_or(covers, |_| self.committed_id);
+        (covers, done)
     }
 
     /// Tells `waiter` when the record is committed.

@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 
 use crate::cursor::Frontier;
 
-/// A record, or a step of the frontier without one, in the order of arrival.
+/// A record, a step of the frontier without one, or a gap, in the order of arrival.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) id: u64,
-    to: Frontier,
+    /// `None`: a gap, which moves nothing.
+    to: Option<Frontier>,
     settled: bool,
     /// How often the record has been handed out.
     pub(super) attempts: u32,
@@ -19,7 +20,7 @@ pub(super) struct Slot {
 /// What arrived in one stay and is not below the watermark.
 ///
 /// The watermark is the frontier behind the longest settled beginning: it never passes a record
-/// that is not settled, whatever is settled behind that one.
+/// that is not settled, nor a gap that nobody was told, whatever is settled behind that one.
 #[derive(Debug)]
 pub(super) struct Window {
     slots: VecDeque<Slot>,
@@ -72,6 +73,10 @@ impl Window {
 
     /// A record arrived.
     pub(super) fn arrive(&mut self, id: u64, to: Frontier, attempts: u32) {
+        self.push(id, Some(to), attempts);
+    }
+
+    fn push(&mut self, id: u64, to: Option<Frontier>, attempts: u32) {
         self.slots.push_back(Slot {
             id,
             to,
@@ -81,13 +86,24 @@ impl Window {
         });
     }
 
+    /// Records are gone: settled once that is told. The id to tell it by: of two in a row the
+    /// first, because they are told as one.
+    pub(super) fn gap(&mut self, id: u64) -> u64 {
+        let last = self.slots.iter().rev().find(|slot| !slot.settled);
+        if let Some(untold) = last.filter(|slot| slot.to.is_none()) {
+            return untold.id;
+        }
+        self.push(id, None, 0);
+        id
+    }
+
     /// The frontier moved without a record.
     pub(super) fn advance(&mut self, id: u64, to: Frontier) {
         match self.slots.back_mut() {
             // Settled steps in a row are one: an idle partition takes no memory.
-            Some(last) if last.settled => {
+            Some(last) if last.settled && last.to.is_some() => {
                 last.id = id;
-                last.to = to;
+                last.to = Some(to);
             }
             _ => {
                 self.arrive(id, to, 0);
@@ -100,7 +116,7 @@ impl Window {
         self.pop();
     }
 
-    /// The record is settled; whether it was not before.
+    /// The record is settled, or the gap told; whether it was not before.
     pub(super) fn settle(&mut self, id: u64) -> bool {
         let Some(slot) = self.slot(id).filter(|slot| !slot.settled) else {
             return false;
@@ -113,8 +129,10 @@ impl Window {
 
     fn pop(&mut self) {
         while let Some(first) = self.slots.pop_front_if(|first| first.settled) {
-            self.at = first.to;
-            self.covers = first.id;
+            if let Some(to) = first.to {
+                self.at = to;
+                self.covers = first.id;
+            }
             self.behind = self.behind.saturating_sub(1);
         }
     }
@@ -165,6 +183,24 @@ mod tests {
         window.settle(1);
         assert_eq!((window.at(), window.covers()), (after(8), 3));
         assert_eq!(window.first().map(|slot| slot.id), Some(4));
+    }
+
+    #[test]
+    fn a_gap_is_a_hole_until_it_is_told_and_moves_nothing_itself() {
+        let mut window = window(1);
+        assert_eq!(window.gap(2), 2);
+        window.advance(3, after(7));
+        assert_eq!(window.gap(4), 2, "nobody has heard of the first");
+        window.arrive(5, after(8), 0);
+        assert_eq!(window.gap(6), 6);
+        window.settle(5);
+        window.settle(1);
+        assert_eq!((window.at(), window.covers()), (after(1), 1));
+        assert!(window.settle(2));
+        assert_eq!((window.at(), window.covers()), (after(8), 5));
+        assert!(window.settle(6));
+        assert_eq!((window.at(), window.covers()), (after(8), 5));
+        assert_eq!(window.behind(), 0);
     }
 
     #[test]

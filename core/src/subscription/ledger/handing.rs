@@ -52,7 +52,7 @@ impl Ledger {
         Some(handout)
     }
 
-    fn next_ready(&mut self) -> Option<u64> {
+    pub(super) fn next_ready(&mut self) -> Option<u64> {
         let limit = self.rules.in_flight;
         for id in &self.ready {
             let Some(entry) = self.entries.get(id) else {

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Ledger, State};
+use super::{Last, Ledger, State};
 use crate::cursor::Frontier;
 use crate::driver::Tenancy;
 use crate::error::{Effect, Error, Result};
 use crate::position::PartitionId;
 use crate::subscription::failure::{self, is_over};
 use crate::subscription::receive::earlier;
-use crate::subscription::stay::{Due, Revoking, Stay};
+use crate::subscription::stay::{Due, Stay};
 
 /// So many times the in-flight bound may be settled behind one record that is not: that much a
 /// crash repeats at worst, and that much is remembered.
@@ -34,32 +34,26 @@ impl Ledger {
             // with it may have ended the process.
             (true, _) => self.rules.in_flight.records,
         };
+        let trial = self.rules.counted.then_some(trial);
         if let Some(old) = self.stays.get(&tenancy.partition) {
             self.lost(old.tenancy);
         }
-        self.epochs.insert(tenancy.partition, tenancy.epoch);
+        let last = Last::new(tenancy);
+        self.lasts.insert(tenancy.partition, last);
         let stay = Stay::new(tenancy, from, attempts, trial);
         self.stays.insert(tenancy.partition, stay);
     }
 
-    /// The stay is to end: nothing more of it is handed out, and once what handlers have is
-    /// settled and committed, or their time has come, it is released.
-    pub(crate) fn revoking(&mut self, tenancy: Tenancy, grace: Duration, now: Duration) {
-        let grace = grace.min(self.rules.grace);
-        let Some(stay) = self.stay(tenancy) else {
-            return;
-        };
-        stay.revoking = Some(Revoking::new(now, grace));
-        for id in stay.unsettled() {
-            self.drop_unless_handed(id, now);
-        }
-    }
-
-    /// The stay has ended. Who settles its records now settles nothing.
+    /// The stay has ended, and the source knows it. Who settles its records now settles nothing.
     pub(crate) fn lost(&mut self, tenancy: Tenancy) {
+        self.owed.remove(&tenancy);
+        if let Some(last) = self.last(tenancy) {
+            last.answered = true;
+        }
         if self.stay(tenancy).is_some()
-            && let Some(stay) = self.stays.remove(&tenancy.partition)
+            && let Some(mut stay) = self.stays.remove(&tenancy.partition)
         {
+            stay.revoking = None;
             if stay.is_ahead() && stay.gone.tell_once() {
                 self.tell(failure::expired(tenancy.partition, stay.has_doubts()));
             }
@@ -67,21 +61,15 @@ impl Ledger {
         }
     }
 
-    /// The release failed: it is tried again, or, where that is over, the stay ends by itself.
-    pub(crate) fn unreleased(&mut self, tenancy: Tenancy, again: Duration) {
-        match self.stay(tenancy).and_then(|stay| stay.revoking.as_mut()) {
-            Some(revoking) if again < revoking.end => {
-                revoking.not_before = again;
-                revoking.answering = false;
-            }
-            _ => self.lost(tenancy),
-        }
-    }
-
     fn forget(&mut self, stay: Stay) {
+        if let Some(revoking) = stay.revoking {
+            // It ended before that was answered.
+            self.owed.insert(stay.tenancy, revoking);
+        }
         // Whoever is first in a lane because of this goes with the stay too, or has waited.
         let now = Duration::ZERO;
         for id in stay.unsettled() {
+            self.gaps.remove(&id);
             self.drop_unless_handed(id, now);
             if let Some(entry) = self.entries.get_mut(&id) {
                 entry.lost = true;
@@ -95,7 +83,7 @@ impl Ledger {
         }
     }
 
-    fn drop_unless_handed(&mut self, id: u64, now: Duration) {
+    pub(super) fn drop_unless_handed(&mut self, id: u64, now: Duration) {
         let entry = self.entries.get(&id);
         if entry.is_some_and(|entry| entry.state != State::Handed) {
             self.remove(id, now);
@@ -106,17 +94,26 @@ impl Ledger {
     /// were left out, and the mark must not pass them.
     pub(crate) fn advanced(&mut self, tenancy: Tenancy, to: Frontier, now: Duration) {
         let id = self.id();
-        if let Some(stay) = self.stay(tenancy).filter(|stay| stay.revoking.is_none()) {
+        if let Some(stay) = self.live(tenancy) {
             stay.advance(id, to);
             self.touch(now);
         }
     }
 
-    /// Records are gone.
-    pub(crate) fn skipped(&mut self, tenancy: Tenancy) {
-        if let Some(stay) = self.stay(tenancy) {
-            stay.skips();
+    /// The stay, unless it is to end or has ended. A source that has more to say of one that has
+    /// ended is held back: it would read on for nobody.
+    pub(super) fn live(&mut self, tenancy: Tenancy) -> Option<&mut Stay> {
+        if self.stay(tenancy).is_none()
+            && let Some(last) = self.last(tenancy)
+            && !std::mem::replace(&mut last.stale, true)
+            && !last.answered
+        {
+            tracing::warn!(
+                partition = %tenancy.partition,
+                "the backend goes on with a partition that this member has lost; it is held back, and what it gave is left to the next holder"
+            );
         }
+        self.stay(tenancy).filter(|stay| stay.revoking.is_none())
     }
 
     /// Commit now rather than at the next interval.
@@ -136,18 +133,6 @@ impl Ledger {
         }
         let interval = self.rules.commit_interval;
         self.dirty_since.map(|since| since.saturating_add(interval))
-    }
-
-    /// When the next revocation can be answered.
-    pub(crate) fn release_due(&self) -> Option<Duration> {
-        self.stays.values().filter_map(Stay::release_due).min()
-    }
-
-    /// When the next revocation must be answered, whatever is under way.
-    pub(crate) fn answer_due(&self) -> Option<Duration> {
-        let revoking = self.stays.values().filter_map(|stay| stay.revoking);
-        let waiting = revoking.filter(|revoking| !revoking.answering);
-        waiting.map(|r| r.answer.max(r.not_before)).min()
     }
 
     /// The marks to commit now.
@@ -210,19 +195,6 @@ impl Ledger {
         }
     }
 
-    /// Revoked stays to release now, and until when that may be tried: each once, until
-    /// [`unreleased`](Self::unreleased).
-    pub(crate) fn release(&mut self, now: Duration) -> Vec<(Tenancy, Duration)> {
-        let stays = self.stays.values_mut();
-        let free = stays.filter(|stay| stay.release_due().is_some_and(|due| due <= now));
-        free.filter_map(|stay| {
-            let revoking = stay.revoking.as_mut()?;
-            revoking.answering = true;
-            Some((stay.tenancy, revoking.end))
-        })
-        .collect()
-    }
-
     /// What a flush that begins now waits for.
     pub(crate) fn target(&self) -> Target {
         let stays = self.stays.values();
@@ -263,11 +235,11 @@ impl Ledger {
 
     fn wrong_holds(&self) -> Vec<(PartitionId, bool)> {
         let most = self.rules.in_flight.records.saturating_mul(WINDOW);
-        let hold = |id: &PartitionId| self.stays.get(id).is_some_and(|s| should_hold(s, most));
-        let begin = self
-            .stays
-            .keys()
-            .filter(|id| hold(id) && !self.held.contains(id));
+        let is_stale = |id: &PartitionId| self.lasts.get(id).is_some_and(|last| last.stale);
+        let is_full = |id: &PartitionId| self.stays.get(id).is_some_and(|s| should_hold(s, most));
+        let hold = |id: &PartitionId| is_stale(id) || is_full(id);
+        let all = self.lasts.keys();
+        let begin = all.filter(|id| hold(id) && !self.held.contains(id));
         let end = self.held.iter().filter(|id| !hold(id));
         let begin = begin.map(|id| (*id, true));
         begin.chain(end.map(|id| (*id, false))).collect()

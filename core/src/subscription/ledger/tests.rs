@@ -26,6 +26,7 @@ fn rules() -> Rules {
         max_attempts: None,
         hold_most: None,
         at_most: false,
+        counted: true,
         careful: false,
         commit_interval: Duration::from_secs(1),
         grace: Duration::from_secs(10),

@@ -13,7 +13,7 @@ fn after(number: u64) -> Frontier {
 }
 
 fn stay(attempts: u32, trial: usize, records: u64) -> Stay {
-    let mut stay = Stay::new(TENANCY, Frontier::START, attempts, trial);
+    let mut stay = Stay::new(TENANCY, Frontier::START, attempts, Some(trial));
     for id in 1..=records {
         stay.arrive(id, after(id));
     }
@@ -64,9 +64,29 @@ fn a_record_on_trial_that_asks_for_a_retry_lets_others_go_on() {
 
 #[test]
 fn attempts_of_a_record_that_is_gone_are_not_those_of_the_next() {
-    let mut stay = Stay::new(TENANCY, Frontier::START, 7, 0);
-    stay.skips();
-    assert_eq!(stay.arrive(1, after(9)), 0);
+    let mut stay = Stay::new(TENANCY, Frontier::START, 7, Some(0));
+    stay.gap(1);
+    assert_eq!(stay.arrive(2, after(9)), 0);
+}
+
+#[test]
+fn attempts_that_do_not_outlive_the_stay_are_not_committed() {
+    let mut stay = Stay::new(TENANCY, Frontier::START, 0, None);
+    stay.arrive(1, after(1));
+    stay.hand(1, 1);
+    assert!(stay.due().is_none(), "nothing is settled");
+    stay.settle(1);
+    assert_eq!(commit(&mut stay), (after(1), 0));
+}
+
+#[test]
+fn a_step_to_where_the_frontier_was_is_committed_already() {
+    let mut stay = stay(0, 0, 1);
+    stay.settle(1);
+    commit(&mut stay);
+    stay.advance(2, after(1));
+    assert!(stay.due().is_none());
+    assert_eq!(stay.progress(), (2, 2), "whoever flushes waits for nothing");
 }
 
 #[test]
