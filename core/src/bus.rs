@@ -1,6 +1,7 @@
 //! A connection to a backend, and the way to its topics.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::admin::Placed;
@@ -19,6 +20,7 @@ use crate::topic::OpenTopic;
 pub struct Bus {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) clock: Clock,
+    closed: Arc<AtomicBool>,
 }
 
 impl Bus {
@@ -27,6 +29,7 @@ impl Bus {
         Self {
             backend: Arc::new(backend),
             clock: Clock::system(),
+            closed: Arc::default(),
         }
     }
 
@@ -96,9 +99,21 @@ impl Bus {
         })
     }
 
+    /// Whether a clone of it was closed.
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// What later calls are.
+    pub(crate) fn closed_error(&self) -> Error {
+        Error::closed("the bus was closed; connect again to go on")
+    }
+
     /// Ends the connection for all clones within `grace`: accepted appends get their outcomes,
     /// later calls are `Closed`. Close appenders and subscriptions first: what waits in them is
-    /// not the backend's yet.
+    /// not the backend's yet, and once this is polled they and replays hand out nothing more, what
+    /// was read ahead included.
     ///
     /// # Errors
     /// `Timeout` when it did not end within `grace`, by this bus's clock and whatever the backend
@@ -107,6 +122,7 @@ impl Bus {
     /// # Cancel safety
     /// Dropping it leaves the connection closing; call it again to wait.
     pub async fn close(self, grace: Duration) -> Result<()> {
+        self.closed.store(true, Ordering::Release);
         let closed = self.clock.timeout(grace, self.backend.close(grace)).await;
         closed
             .unwrap_or_else(|| Err(late()))

@@ -51,7 +51,8 @@ impl Replay {
     ///
     /// # Errors
     /// `Gap` when records are gone, told once with [`Error::gap`]: the next call goes on behind
-    /// it. Any other error is final, and every later call says it again.
+    /// it. Any other error is final (`Closed`: the bus was closed), and every later call says it
+    /// again.
     ///
     /// # Cancel safety
     /// Cancel safe: a call that is dropped takes nothing.

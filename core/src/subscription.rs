@@ -90,7 +90,7 @@ impl Subscription {
     /// is still being tried. What can heal within
     /// [`RETRY_FOR`](crate::defaults::RETRY_FOR) is retried inside; a commit that is not answered for
     /// so long is a `Timeout` and tried again. Any other error is final (`Internal`: the backend
-    /// panicked, or gave records that cannot be settled), and
+    /// panicked, or gave records that cannot be settled; `Closed`: the bus was closed), and
     /// every later call gives it again.
     ///
     /// # Cancel safety

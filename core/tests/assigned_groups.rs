@@ -316,3 +316,19 @@ async fn the_next_commit_of_a_stay_waits_for_the_one_before_it() {
     service.done(Did::Commit(0, three)).await;
     drop(subscription);
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_handed_out_once_the_bus_is_closed() {
+    let service = Assigned::new();
+    let (subscription, _had) = member(&service).await;
+    for number in 2..5 {
+        service.say(Say::Record(stay(0, 1), number));
+    }
+    let _second = subscription.next().await.unwrap().unwrap();
+    tokio::time::sleep(S).await;
+    let bus = subscription.topic().bus().clone();
+    assert!(bus.close(S).await.is_err(), "its backend does not close");
+    for _ in 0..2 {
+        assert_eq!(fails(&subscription).await.kind(), ErrorKind::Closed);
+    }
+}

@@ -366,3 +366,32 @@ async fn a_reader_that_panics_is_an_error_and_never_an_end() {
         assert_eq!(error.kind(), ErrorKind::Internal);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_that_was_read_ahead_is_handed_out_once_the_bus_is_closed() {
+    use futures_core::Stream;
+    let script = Script::new(Partitions::One);
+    let mut closed = Vec::new();
+    let topic = script.topic().await;
+    for _ in 0..4 {
+        script.play(None, [Act::Records(0, 1..=3), Act::Hang]);
+        let mut replay = topic.replay(None).await.unwrap();
+        replay.next().await.unwrap().unwrap();
+        closed.push(replay);
+    }
+    let cursor = cursor_at(1);
+    topic.bus().clone().close(Duration::ZERO).await.unwrap();
+    let is_closed = |error: Error| assert_eq!(error.kind(), ErrorKind::Closed);
+    let mut replays = closed.into_iter();
+    let mut replay = || replays.next().unwrap();
+    let mut one = replay();
+    for _ in 0..2 {
+        is_closed(one.next().await.unwrap_err());
+    }
+    assert_eq!(one.cursor(), &cursor);
+    is_closed(replay().next_batch().await.unwrap_err());
+    is_closed(replay().next_signal().await.unwrap_err());
+    let mut stream = std::pin::pin!(replay().into_stream());
+    let next = std::future::poll_fn(|cx| stream.as_mut().poll_next(cx));
+    is_closed(next.await.unwrap().unwrap_err());
+}

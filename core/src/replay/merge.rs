@@ -144,9 +144,12 @@ impl Merge {
         }
     }
 
-    /// The next record that is here already.
+    /// The next record that is here already; none once the bus is closed.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<Recorded> {
+        if self.topic.bus().is_closed() {
+            return None;
+        }
         // Looked at where it lies, so that it is moved once.
         let position = self.front.front()?.position();
         self.track.handed(position);
@@ -178,6 +181,10 @@ impl Merge {
     /// at any time and come back.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next>> {
         for _ in 0..QUIET_TURNS {
+            if self.topic.bus().is_closed() {
+                let error = self.topic.bus().closed_error();
+                return Poll::Ready(Err(self.topic.place(error, Operation::Read)));
+            }
             if !self.front.is_empty() {
                 return Poll::Ready(Ok(Next::Records));
             }

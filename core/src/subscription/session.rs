@@ -98,6 +98,10 @@ impl Session {
             let bell = self.news.bell.notified();
             let mut bell = std::pin::pin!(bell);
             bell.as_mut().enable();
+            if self.topic.bus().is_closed() {
+                let error = self.topic.bus().closed_error();
+                return Next::Failed(self.place(error, Operation::Subscribe));
+            }
             if let Some((error, operation)) = self.news.take() {
                 return Next::Told(self.place(error, operation));
             }
