@@ -106,27 +106,29 @@ impl Bus {
     }
 
     /// What later calls are.
-    pub(crate) fn closed_error(&self) -> Error {
+    pub(crate) fn closed_error() -> Error {
         Error::closed("the bus was closed; connect again to go on")
     }
 
     /// Ends the connection for all clones within `grace`: accepted appends get their outcomes,
     /// later calls are `Closed`. Close appenders and subscriptions first: what waits in them is
-    /// not the backend's yet, and once this is polled they and replays hand out nothing more, what
-    /// was read ahead included.
+    /// not the backend's yet. Once this has returned, subscriptions and replays hand out nothing
+    /// more, what was read ahead included.
     ///
     /// # Errors
     /// `Timeout` when it did not end within `grace`, by this bus's clock and whatever the backend
-    /// does.
+    /// does. Refused with no effect ([`Effect::None`](crate::Effect::None)) it is not closed.
     ///
     /// # Cancel safety
     /// Dropping it leaves the connection closing; call it again to wait.
     pub async fn close(self, grace: Duration) -> Result<()> {
-        self.closed.store(true, Ordering::Release);
         let closed = self.clock.timeout(grace, self.backend.close(grace)).await;
-        closed
-            .unwrap_or_else(|| Err(late()))
-            .map_err(|e| e.during(Operation::Close).by(self.backend.scheme()))
+        let closed = closed.unwrap_or_else(|| Err(late()));
+        let refused = closed.as_ref().err().map(Error::effect) == Some(Effect::None);
+        if !refused {
+            self.closed.store(true, Ordering::Release);
+        }
+        closed.map_err(|e| e.during(Operation::Close).by(self.backend.scheme()))
     }
 }
 

@@ -404,3 +404,67 @@ async fn the_evidence_outlives_the_reader_in_its_cursor() {
     said(&mut replay).await;
     assert_eq!(opened_at(&script).last(), Some(&(1, begun(60))));
 }
+
+/// The middle of 0, its child 1 and what continues that, 3: 1 and what was left of 0 went between
+/// two listings.
+fn vanish(script: &Script) {
+    script.list(&[(3, &[1], true)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_generation_that_vanishes_between_two_listings_is_a_gap_before_what_continues_it() {
+    // Its parent went with it, while it was read.
+    let script = Script::new(Partitions::Lineage);
+    script.list(&[(0, &[], true)]);
+    script.play(0, [Act::Records(0, 1..=1), Act::Fail(gone())]);
+    script.play(3, [Act::Records(3, 1..=1), Act::Hang]);
+    let mut follow = script.topic().await.follow(None).await.unwrap();
+    vanish(&script);
+    let expected = ["0:1", "gap 0", "gap 1", "3:1"];
+    let said_all = said(&mut follow).await;
+    let said_all: Vec<_> = said_all.iter().filter(|s| *s != "caught up").collect();
+    assert_eq!(said_all, expected);
+
+    // Its parent was read to its end, and knows of it, or not.
+    for children in [&[(1, &[0][..], false)][..], &[]] {
+        let script = Script::new(Partitions::Lineage);
+        script.list(&[(0, &[], true)]);
+        script.play(0, [Act::Records(0, 1..=1), ended(0, children)]);
+        script.play(3, [Act::Records(3, 1..=1), Act::Hang]);
+        if !children.is_empty() {
+            script.play(1, [Act::Fail(gone())]);
+        }
+        let mut follow = script.topic().await.follow(None).await.unwrap();
+        vanish(&script);
+        let said = said(&mut follow).await;
+        let said: Vec<_> = said.iter().filter(|s| *s != "caught up").collect();
+        assert_eq!(said, ["0:1", "gap 1", "3:1"], "{children:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_lacks_a_generation_does_not_end_what_is_read_before_it() {
+    let script = Script::new(Partitions::Lineage);
+    script.list(&[(0, &[], true)]);
+    let slow = || Act::Sleep(Duration::from_secs(600));
+    let one: (u64, &[u64], bool) = (1, &[0], false);
+    script.play(
+        0,
+        [
+            Act::Records(0, 1..=1),
+            slow(),
+            Act::Records(0, 2..=2),
+            ended(0, &[one]),
+        ],
+    );
+    script.play(3, [Act::Records(3, 1..=1), Act::Hang]);
+    let mut follow = script.topic().await.follow(None).await.unwrap();
+    assert_eq!(
+        follow.next().await.unwrap().map(|r| text(&r)),
+        Some("0:1".to_owned())
+    );
+    vanish(&script);
+    let said = said(&mut follow).await;
+    let said: Vec<_> = said.iter().filter(|s| *s != "caught up").collect();
+    assert_eq!(said, ["gap 1", "3:1", "0:2"]);
+}

@@ -1,6 +1,6 @@
 //! Making a group: its start is resolved and stored before anything is delivered.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use crate::cursor::{Cursor, Frontier, Origin, Rest};
@@ -66,8 +66,8 @@ async fn pinned(topic: &Topic, origin: &Arc<Origin>, row: &Lease) -> Result<Fron
 /// [`Backend::locate`](crate::driver::Backend::locate) answers.
 ///
 /// One row for each listed partition that is still to be read, or that the cursor names, and for
-/// each named one that is listed no more and not known to be finished: a member finds that gone, and
-/// tells.
+/// each that is listed no more and not known to be finished, named or a parent of a listed one: a
+/// member finds that gone, and tells.
 ///
 /// A row at a [`Frontier::Since`], which [`Frontier::EARLIEST`] is too, is to be pinned before it is
 /// stored, as far as the service lets: what goes after the group was made is a gap for it.
@@ -135,15 +135,42 @@ fn rows(start: &Cursor, partitions: &[Partition]) -> Vec<Lease> {
         let finished = at.is_ended() || finished.contains(id);
         !finished && !is_listed(*id)
     });
-    let vanished = vanished.map(|(id, at)| Lease {
-        partition: id,
+    let vanished = vanished.map(|(id, at)| gone(id, *at));
+    let mut rows: Vec<Lease> = vanished.chain(listed).collect();
+    add_vanished_parents(&mut rows, &HashSet::new(), &finished, partitions);
+    rows
+}
+
+/// Puts in front the parents of `rows` that are listed no more, have no row and were not read: for
+/// a member to find gone, and to tell, before it comes to what continues them.
+pub(super) fn add_vanished_parents(
+    rows: &mut Vec<Lease>,
+    known: &HashSet<PartitionId>,
+    finished: &HashSet<PartitionId>,
+    partitions: &[Partition],
+) {
+    let mut settled: HashSet<PartitionId> = known.union(finished).copied().collect();
+    settled.extend(partitions.iter().map(|partition| partition.id));
+    settled.extend(rows.iter().map(|row| row.partition));
+    let parents = rows.iter().flat_map(|row| &row.parents);
+    let vanished: BTreeSet<PartitionId> = parents
+        .filter(|id| !settled.contains(id))
+        .copied()
+        .collect();
+    let vanished = vanished.into_iter().map(|id| gone(id, Frontier::START));
+    *rows = vanished.chain(rows.drain(..)).collect();
+}
+
+/// A row of a partition that is listed no more.
+const fn gone(partition: PartitionId, at: Frontier) -> Lease {
+    Lease {
+        partition,
         owner: None,
         counter: 0,
-        at: *at,
+        at,
         parents: Vec::new(),
         attempts: 0,
-    });
-    vanished.chain(listed).collect()
+    }
 }
 
 /// A new row.

@@ -1,6 +1,6 @@
 //! The leases that a member holds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -159,12 +159,13 @@ impl Held {
         Ok(())
     }
 
-    /// Adds rows for `children`, and for every other partition that is listed and still to be
-    /// read: a co-parent that has no row yet would count as finished. Says whether there were any.
+    /// Adds rows for `children`, for every other partition that is listed and still to be read,
+    /// and for parents of these that vanished before anybody came to them: one that has no row
+    /// would count as finished. Says whether there were any.
     pub(super) async fn grow(&self, rows: &[Lease], children: &[Partition]) -> Result<bool> {
         let backend = &self.topic.bus().backend;
         let listed = backend.partitions(self.topic.name()).await?;
-        let known: BTreeSet<PartitionId> = rows.iter().map(|row| row.partition).collect();
+        let known: HashSet<PartitionId> = rows.iter().map(|row| row.partition).collect();
         let mut finished = found::ancestors(known.iter().copied(), &listed);
         // What a row continues was finished before the group was made, listed or not.
         finished.extend(rows.iter().flat_map(|row| row.parents.iter().copied()));
@@ -175,10 +176,11 @@ impl Held {
         let mut more: Vec<&Partition> = listed.iter().filter(new).collect();
         more.retain(|listed| children.iter().all(|child| child.id != listed.id));
         more.extend(children.iter().filter(|child| !known.contains(&child.id)));
-        let rows: Vec<Lease> = more
+        let mut rows: Vec<Lease> = more
             .into_iter()
             .map(|partition| found::row(partition, Frontier::START))
             .collect();
+        found::add_vanished_parents(&mut rows, &known, &finished, &listed);
         if !rows.is_empty() {
             self.leases.add(&self.group, &rows).await?;
         }

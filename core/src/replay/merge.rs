@@ -12,6 +12,7 @@ use futures_util::FutureExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
+use crate::bus::Bus;
 use crate::cursor::{Cursor, Frontier};
 use crate::driver::{Fetched, Partition, ReadRange, Room, Stop};
 use crate::error::{Effect, Error, ErrorKind, Operation, Result, Retry};
@@ -182,7 +183,7 @@ impl Merge {
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next>> {
         for _ in 0..QUIET_TURNS {
             if self.topic.bus().is_closed() {
-                let error = self.topic.bus().closed_error();
+                let error = Bus::closed_error();
                 return Poll::Ready(Err(self.topic.place(error, Operation::Read)));
             }
             if !self.front.is_empty() {

@@ -10,6 +10,7 @@ use super::ledger::{Ledger, Told};
 use super::news::News;
 use super::stay::Waiter;
 use super::verdict::Verdict;
+use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::delivery::Delivery;
 use crate::driver::{Holder, Settling};
@@ -99,7 +100,7 @@ impl Session {
             let mut bell = std::pin::pin!(bell);
             bell.as_mut().enable();
             if self.topic.bus().is_closed() {
-                let error = self.topic.bus().closed_error();
+                let error = Bus::closed_error();
                 return Next::Failed(self.place(error, Operation::Subscribe));
             }
             if let Some((error, operation)) = self.news.take() {
