@@ -69,9 +69,9 @@ pub enum Arrived {
     /// Nothing is left for now. Who cannot tell need not: nothing waits for it.
     CaughtUp,
     /// A partition is this member's from here on. Nothing of it is held back
-    /// ([`Source::hold`]), whatever was in an earlier stay. Before its first delivery: one of a
-    /// stay that was never assigned ends the membership with an error, and so does one that does
-    /// not lie behind the one before it in its stay.
+    /// ([`Source::hold`]), whatever was in an earlier stay, which this ends where it has not ended.
+    /// Before its first delivery: one of a stay that was never assigned ends the membership with an
+    /// error, and so does one that does not lie behind the one before it in its stay.
     Assigned {
         /// The stay.
         tenancy: Tenancy,
@@ -82,14 +82,17 @@ pub enum Arrived {
     },
     /// The partition goes to somebody else: finish what is in flight within `grace`, or within the
     /// member's own where that is less, commit, then [`Commits::release`]. Said while the member
-    /// leaves too.
+    /// leaves too, and of a stay that a commit has ended (fenced, or committed as `Ended`): it is
+    /// released then all the same. Each stay is released once, however often this is said; not
+    /// after its `Lost`.
     Revoking {
         /// The stay that ends.
         tenancy: Tenancy,
         /// For how long it still holds.
         grace: Duration,
     },
-    /// The partition is gone: whatever is in flight of it can no longer be settled.
+    /// The partition is gone: whatever is in flight of it can no longer be settled. Core answers
+    /// nothing.
     Lost {
         /// The stay that ended.
         tenancy: Tenancy,
@@ -101,7 +104,9 @@ pub enum Arrived {
         /// To here.
         to: Frontier,
     },
-    /// Records are gone. It moves no mark, unless an `Advanced` follows.
+    /// Records are gone. It moves no mark, unless an `Advanced` follows; and no mark passes it,
+    /// nor what follows it, before [`Subscription::next`](crate::Subscription::next) has told it.
+    /// A source that goes on from a commit before it says it again.
     Gap {
         /// The stay.
         tenancy: Tenancy,
@@ -110,7 +115,8 @@ pub enum Arrived {
         /// The first record still there, where the service says.
         to: Option<Position>,
     },
-    /// The partition has given all its records.
+    /// The partition has given all its records: the last of its stay. Once all is settled core
+    /// commits [`Frontier::Ended`], and the stay has ended with that: released only if it is revoked.
     Ended {
         /// The stay.
         tenancy: Tenancy,
@@ -201,23 +207,68 @@ pub struct Closed {
     pub within: Option<Duration>,
 }
 
-/// A commit: everything of a stay up to a frontier is settled.
+/// A commit: everything of a stay up to a frontier is settled, and every gap in it told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mark {
     /// By what right.
     pub tenancy: Tenancy,
     /// Up to here.
     pub to: Frontier,
-    /// How often the first record behind it has been handed out.
+    /// How often the first record behind it has been handed out. Where the capability `attempts`
+    /// is `Handed` or `Taken` this alone may be new; elsewhere no mark is sent for it.
     pub attempts: u32,
 }
 
 /// Membership of a group, where the service has groups of its own.
 ///
-/// The driver's rules for readers hold here too. What waits inside a source is the source's to
-/// extend or to give back: it never pushes a delivery whose hold has run out, and core extends only
+/// One task of core owns it and calls [`fetch`](Self::fetch) again and again, drops the call
+/// whenever there is more room or something to [`hold`](Self::hold), and ends with
+/// [`close`](Self::close). The driver's rules for readers hold here too.
+///
+/// # What is said when
+/// Where deliveries are settled one by one ([`Settling::Each`]) the source pushes them, each with a
+/// [`Holder::Token`], and says no more than [`Arrived::Deliveries`] and `CaughtUp`, or a `Gap`.
+///
+/// Where they are settled up to a record ([`Settling::UpTo`]) they come in stays. A stay begins with
+/// `Assigned`; then come, in the order of the partition, its deliveries, `Advanced` and `Gap`; at
+/// the end of the partition, `Ended`, and no more of those. A signal follows the deliveries of
+/// the same call and lies behind them. `Revoking` may come at any time, and then `Lost` if the
+/// service gives the partition away before core has released it. A later stay of the partition has
+/// a greater epoch. Stays of different partitions are independent.
+///
+/// | said | what core does |
+/// | --- | --- |
+/// | `Assigned` | goes on from there |
+/// | a delivery | hands it out, in the order of its key; settled, it moves the mark |
+/// | `Advanced` | moves the mark once all before it is settled |
+/// | `Gap` | tells it in its place; the mark waits for that |
+/// | `Ended` | commits `Ended` once all before it is settled, at once |
+/// | `Revoking` | drops what no handler has, waits for the rest, commits, [`Commits::release`]: once |
+/// | `Lost` | forgets the stay; tells the application if what was settled is not committed |
+/// | `Err` that can be retried | calls again after a pause; what lasts is told |
+/// | any other `Err` | ends the membership: nothing is fetched any more, and it waits to be closed |
+///
+/// A stay ends with the answer to [`Commits::release`], with the commit of `Ended`, with `Lost`,
+/// with a mark that is answered `Fenced` or `Expired`, and with the partition's next `Assigned`.
+/// What is said of it afterwards is left out (a `Revoking` is answered, as said there); if that was a
+/// delivery, `Advanced`, `Gap` or `Ended`, the partition is held back until its next `Assigned`,
+/// because the source would read on for nobody. Nothing is lost by that: it was not committed.
+///
+/// # Room
+/// What was pushed counts against [`SubscribeOptions::in_flight`] until it is settled, or given
+/// back; on a queue until the service has answered that. `room` is what is left. It is nothing while
+/// a quarter of it is not free yet and something waits to be handed out, on a queue while nobody
+/// waits, and everywhere while the member leaves: signals are then still taken, deliveries not.
+/// What waits inside a source counts against nothing of core's: it is the source's to bound, to
+/// extend and to give back. It never pushes a delivery whose hold has run out, and core extends only
 /// what was pushed. On a queue core asks for as many records as somebody waits for; a source takes
 /// ahead no more than one answer of the service brings over that.
+///
+/// # Who gives back what
+/// When the member leaves core gives back what no handler has, by [`Verdict::Return`] on a queue
+/// (elsewhere it goes with its partition), waits for handlers, commits and settles. Then, or once
+/// its part of the grace is over, `close` is called: the source gives back what waits inside it, and its partitions, released or not.
+/// What handlers still have then nobody can settle any more.
 ///
 /// Dropped, it leaves the group without waiting.
 #[async_trait]
@@ -233,9 +284,10 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     /// Cancel safe: a delivery that was taken off the wire is pushed by the next call.
     async fn fetch(&mut self, room: Room, out: &mut Vec<Delivered>) -> Result<Arrived>;
 
-    /// Stops (`true`) and resumes handing out one partition's records: also of one that is being
-    /// revoked, and it is resumed when its stay has ended. Never called where each
-    /// delivery is settled by itself.
+    /// Stops (`true`) and resumes handing out one partition's records: while too much is settled
+    /// behind one that is not; while it is being revoked, and it is resumed when its stay has
+    /// ended; and when something was said of a stay that has ended, until the next one. Never
+    /// called where each delivery is settled by itself.
     fn hold(&mut self, partition: PartitionId, held: bool);
 
     /// Leaves the group within `grace`. Core has settled and given back by then what was pushed, as
@@ -262,9 +314,10 @@ pub trait Commits: fmt::Debug + Send + Sync + 'static {
     async fn commit(&self, marks: &[Mark]) -> Result<Vec<Result<()>>>;
 
     /// Answers a revocation: this stay ends now. Called after outstanding commits have returned or
-    /// were given up, at the latest when nine tenths of the grace are over. `Err`: the service may
-    /// not know it yet; one that can be retried is tried again until the grace is over, then the
-    /// stay has ended here in any case, and that is told.
+    /// were given up, at the latest when nine tenths of the grace are over; of a stay that has ended
+    /// already as soon as it is revoked. `Fenced` and `Expired` say that the service has ended it
+    /// too. Any other `Err`: the service may not know it yet; one that can be retried is tried again
+    /// until the grace is over, then the stay has ended here in any case, and that is told.
     async fn release(&self, tenancy: Tenancy) -> Result<()>;
 }
 
