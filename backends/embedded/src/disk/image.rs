@@ -165,6 +165,10 @@ impl Image {
 
     /// What everybody sees as long as the page cache lives.
     pub(super) fn fill(&self, disk: &MemoryDisk) {
+        // What is unlinked and may come back has its number still.
+        for id in self.files.keys().chain(self.dirs.keys()) {
+            disk.number_above(*id);
+        }
         let mut open = vec![(0, PathBuf::new())];
         while let Some((id, path)) = open.pop() {
             let Some(dir) = self.dirs.get(&id) else {

@@ -109,6 +109,11 @@ impl MemoryDisk {
             None => Node::Dir(watched),
         };
         self.nodes().insert(clean(path), node);
+        self.number_above(id);
+    }
+
+    /// Gives numbers above this one only: it is in use.
+    pub(super) fn number_above(&self, id: u64) {
         self.next.fetch_max(id + 1, Ordering::Relaxed);
     }
 

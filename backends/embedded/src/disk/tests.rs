@@ -355,3 +355,30 @@ fn a_history_gives_the_crash_after_each_change() {
         ]
     );
 }
+
+#[test]
+fn what_is_removed_and_may_come_back_keeps_its_number() {
+    let disk = FaultyDisk::new(Clock::system());
+    let (old, new) = (Path::new("old"), Path::new("new"));
+    disk.open(old, OpenMode::CreateNew).unwrap();
+    disk.sync_dir(Path::new("")).unwrap();
+    disk.remove(old).unwrap();
+    let killed = disk.after_kill();
+    killed.create_dir(new).unwrap();
+    let again = killed.after_kill();
+    assert!(again.list(new).unwrap().is_empty());
+    let seen = (0..50).map(|seed| again.after_power_loss(seed));
+    let seen: std::collections::BTreeSet<Vec<(String, bool)>> = seen
+        .map(|disk| {
+            let entries = disk.list(Path::new("")).unwrap();
+            entries.into_iter().map(|e| (e.name, e.dir)).collect()
+        })
+        .collect();
+    let one = |name: &str, dir| (name.to_owned(), dir);
+    assert!(seen.contains(&vec![one("old", false)]));
+    assert!(
+        seen.iter()
+            .flatten()
+            .all(|e| *e == one("old", false) || *e == one("new", true))
+    );
+}
