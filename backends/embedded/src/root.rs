@@ -239,6 +239,11 @@ impl Root {
                 }
             }
         }
+        // Whoever was killed may have left names that are not durable yet: nothing is acknowledged
+        // below them, and nothing is removed below their old ones, before they are.
+        self.disk
+            .sync_dir(&self.dir)
+            .map_err(|e| of_io("syncing the log's directory", e))?;
         // What a crash left of creations and deletions.
         let left = self
             .disk
@@ -342,14 +347,22 @@ impl fmt::Debug for Root {
 
 /// Makes a directory and those above it, durably.
 fn make_dirs(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-    match disk.list(dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        other => return other.map(|_| ()),
-    }
     let above = match dir.parent() {
         Some(above) if !above.as_os_str().is_empty() => above,
         _ => Path::new("."),
     };
+    match disk.list(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        // Whoever made it may have been killed before its name was durable.
+        Ok(entries) if entries.is_empty() => {
+            return match disk.sync_dir(above) {
+                // Not this process's to make, then.
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+                other => other,
+            };
+        }
+        other => return other.map(|_| ()),
+    }
     make_dirs(disk, above)?;
     match disk.create_dir(dir) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),

@@ -27,6 +27,13 @@ fn first_epoch() -> Result<u64> {
 }
 
 impl Shared {
+    /// Makes the names of the groups durable: whoever made or deleted one may have been killed
+    /// before they were, and nothing may rest on them until then.
+    pub(super) fn settle_names(&self) -> io::Result<()> {
+        self.disk.sync_dir(&self.all())?;
+        self.disk.sync_dir(&self.topic)
+    }
+
     /// One process at a time makes and deletes groups.
     fn changing(&self, group: &Group) -> Result<Box<dyn DiskLock>> {
         let failed = |what, e| {
@@ -62,6 +69,8 @@ impl Shared {
         let mine = self.of(group);
         let _mine = lock(&mine);
         if self.read(group)?.is_some() {
+            self.settle_names()
+                .map_err(|e| of_io(&format!("syncing the name of group \"{group}\""), e))?;
             return Ok(false);
         }
         let _changing = self.changing(group)?;
@@ -129,6 +138,7 @@ impl Shared {
         };
         let old = self.all().join(".old");
         let remove = || -> io::Result<()> {
+            self.settle_names()?;
             clear(&*self.disk, &old)?;
             self.disk.rename(&dir, &old)?;
             self.disk.sync_dir(&self.all())?;

@@ -9,6 +9,7 @@ use annals_core::{Effect, Error, Group, PartitionId, Result};
 use super::cursor::{Row, goes_back};
 use super::{Known, Shared, broken, failed, fenced, gone, lock};
 use crate::disk::OpenMode;
+use crate::error::of_io;
 use crate::slot::Slot;
 
 /// A failed write of a row: the old one or the new one stands.
@@ -57,6 +58,8 @@ impl Shared {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(gone(group)),
                 Err(e) => return Err(failed("taking the lock", group, "lock", e)),
             };
+            self.settle_names()
+                .map_err(|e| of_io(&format!("syncing the name of group \"{group}\""), e))?;
             // Only now nobody else can change it.
             let row = self.read(group)?.ok_or_else(|| gone(group))?;
             let slot = Slot::open(&*self.disk, &dir.join("cursor"), OpenMode::Write)

@@ -158,6 +158,8 @@ pub(super) fn recover(place: &Place) -> Result<Recovered> {
         Some(tail) if same_boot => (tail.end.bytes, tail.chain()),
         _ => (SEGMENT_HEADER, segment.header.chain()),
     };
+    // What no sync is known of: in a segment that was being begun, its header too.
+    let unsure = here.map_or(0, |_| from);
     let found = scan(&*file, topic.id.tag(), from, chain, None).map_err(fail)?;
     if found.later || here.is_some_and(|t| found.end < t.end.bytes) {
         return Err(topic.corrupt(found.chain.next, "a record that had been stored is broken"));
@@ -166,12 +168,12 @@ pub(super) fn recover(place: &Place) -> Result<Recovered> {
     if len < found.end {
         return Err(topic.corrupt(found.chain.next, "the last segment is too short"));
     }
-    let survived = same_boot && found.end > from;
+    let survived = same_boot && found.end > unsure;
     if len > found.end || survived {
         file.set_len(found.end).map_err(fail)?;
         if survived {
             // A sync that failed may have marked them clean: written again, they reach the disk.
-            rewrite(&*file, from, found.end).map_err(fail)?;
+            rewrite(&*file, unsure, found.end).map_err(fail)?;
         }
     }
     // The writer may have been killed while it began this segment: neither its header nor its
@@ -199,6 +201,13 @@ pub(super) fn recover(place: &Place) -> Result<Recovered> {
     slot.write(&tail.encode(), true).map_err(fail)?;
     topic.show(tail.end);
     topic.stamps.raise(chain.time);
+    if tail.end.earliest > 0 {
+        // The writer may have been killed between writing the mark and syncing it, or the sync have
+        // failed: what it lets go of stays until it is durable.
+        Slot::open(disk, &dir.join("start"), OpenMode::Write)
+            .and_then(|start| start.write(&tail.end.earliest.to_le_bytes(), true))
+            .map_err(fail)?;
+    }
     topic.remove_below(tail.end.earliest.min(first))?;
     Ok(Recovered {
         topic,
