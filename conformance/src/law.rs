@@ -6,6 +6,8 @@
 mod durable;
 mod range;
 mod repeatable;
+mod redelivery;
+mod resume;
 mod truthful;
 
 use std::fmt;
@@ -206,6 +208,8 @@ macro_rules! for_each_law {
             truthful,
             repeatable,
             range,
+            redelivery,
+            resume,
         ] }
     };
 }

@@ -7,6 +7,8 @@ mod durable;
 mod matrix;
 mod range;
 mod repeatable;
+mod redelivery;
+mod resume;
 mod truthful;
 mod whole;
 
@@ -115,6 +117,9 @@ pub fn all() -> Vec<Saboteur> {
         durable::ALL,
         repeatable::ALL,
         range::ALL,
+        range::ALL,
+        redelivery::ALL,
+        resume::ALL,
         truthful::ALL,
         whole::ALL,
     ]

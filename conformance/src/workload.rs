@@ -1,6 +1,7 @@
 //! What cases append, and how they tell one record from another.
 
 pub mod readings;
+pub(crate) mod groups;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,0 +1,485 @@
+//! *Resume*: a group goes on where it was committed, whatever its members died of.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use annals_core::capability::Partitions;
+use annals_core::{Delivery, PartitionId, Recorded, Subscription, TopicName};
+
+use super::{ANY, Law, Shape};
+use crate::harness::{Call, Disturb, Fault, Time};
+use crate::trial::{During, Judged, Stage, Stop, Trial, ensure};
+use crate::verdict::Counts;
+use crate::workload::{self, groups};
+
+const GROUP: &str = "resume";
+const LIVES: usize = 6;
+/// Fewer records show nothing.
+const LEAST: usize = 120;
+const CLOSE: Duration = Duration::from_secs(5);
+
+pub(crate) fn law() -> Law {
+    Law::new(
+        "resume",
+        "what no handler settled comes again in a later life, and what was committed does not",
+        ANY,
+    )
+    .claimed_by(groups::are_there)
+    .case("lives that end in good order", |trial| {
+        lives(trial, Plan::default())
+    })
+    .fault("lives that are killed at drawn points", |trial| {
+        lives(
+            trial,
+            Plan {
+                killed: true,
+                ..Plan::default()
+            },
+        )
+    })
+    .fault("two members of a life are killed at once", |trial| {
+        lives(
+            trial,
+            Plan {
+                killed: true,
+                members: 2,
+                ..Plan::default()
+            },
+        )
+    })
+    .fault("the answers to commits are lost", |trial| {
+        lives(
+            trial,
+            Plan {
+                killed: true,
+                lossy: true,
+                ..Plan::default()
+            },
+        )
+    })
+    .deep("more lives that are killed at drawn points", |trial| {
+        let plan = Plan {
+            killed: true,
+            members: 2,
+            rounds: 2,
+            ..Plan::default()
+        };
+        lives(trial, plan)
+    })
+    .refusal("without groups a subscription is refused", groups::refused)
+}
+
+/// How the lives of one case go.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    killed: bool,
+    members: usize,
+    lossy: bool,
+    rounds: usize,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            killed: false,
+            members: 1,
+            lossy: false,
+            rounds: 1,
+        }
+    }
+}
+
+/// How much of what a life takes it settles.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Share {
+    None,
+    Some,
+    All,
+}
+
+/// All lives together.
+#[derive(Default, Debug)]
+struct History {
+    /// Where each record is: its partition, and the how-manieth it is there.
+    places: BTreeMap<String, (PartitionId, usize)>,
+    by_partition: BTreeMap<PartitionId, Vec<String>>,
+    /// Settled by some handler.
+    done: BTreeSet<String>,
+    /// Settled, and known to be stored so.
+    committed: BTreeSet<String>,
+    handed: usize,
+    /// In a handler's hands, unsettled, when a life ended.
+    left: usize,
+    /// How often a flush could say nothing of what is committed.
+    doubts: usize,
+}
+
+impl History {
+    fn handed(&mut self, record: &Recorded) -> Judged<()> {
+        let value = workload::text(record);
+        self.handed += 1;
+        ensure(!self.committed.contains(&value), || {
+            format!(
+                "{value:?} was settled and committed, and comes again at {:?}",
+                record.position()
+            )
+        })
+    }
+
+    /// Notes where the records are, where they can be read.
+    async fn look(&mut self, stage: &Stage) -> Judged<()> {
+        if Shape::of(stage.capabilities()) == Shape::Queue {
+            return Ok(());
+        }
+        self.by_partition.clear();
+        for record in stage.read_all().await? {
+            let Some(position) = record.position() else {
+                continue;
+            };
+            let records = self.by_partition.entry(position.partition()).or_default();
+            let value = workload::text(&record);
+            self.places
+                .insert(value.clone(), (position.partition(), records.len()));
+            records.push(value);
+        }
+        Ok(())
+    }
+}
+
+/// One member in one life.
+#[derive(Debug)]
+struct Member {
+    subscription: Subscription,
+    hand: Vec<Delivery>,
+    life: Life,
+}
+
+/// What is known of one member's life.
+#[derive(Default, Debug)]
+struct Life {
+    done: BTreeSet<String>,
+    /// The first record that it was handed of each partition.
+    first: BTreeMap<PartitionId, usize>,
+    /// A partition went and perhaps came back: nothing is known to be committed any more.
+    doubted: bool,
+}
+
+impl Life {
+    /// All that was settled has been told to the service: what is known to be committed by it. Up
+    /// to a record, that is what has no hole before it since the first that this member was handed.
+    fn committed(&self, history: &mut History, up_to: bool) {
+        if self.doubted {
+            history.doubts += 1;
+            return;
+        }
+        if !up_to {
+            history.committed.extend(self.done.iter().cloned());
+            return;
+        }
+        for (partition, first) in &self.first {
+            let records = history.by_partition.get(partition);
+            let behind = records.into_iter().flatten().skip(*first);
+            let whole = behind.take_while(|value| self.done.contains(*value));
+            history.committed.extend(whole.cloned());
+        }
+    }
+}
+
+impl Member {
+    async fn take(&mut self, history: &mut History, wait: Duration) -> Judged<()> {
+        let delivery = match groups::perhaps(&self.subscription, wait).await? {
+            Ok(delivery) => delivery,
+            Err(silent) => {
+                self.life.doubted |= !silent;
+                return Ok(());
+            }
+        };
+        history.handed(&delivery)?;
+        if let Some((partition, place)) = history.places.get(&workload::text(&delivery)) {
+            let first = self.life.first.entry(*partition).or_insert(*place);
+            *first = (*first).min(*place);
+        }
+        self.hand.push(delivery);
+        Ok(())
+    }
+
+    fn settle(&mut self, history: &mut History, index: usize) -> Delivery {
+        let delivery = self.hand.swap_remove(index);
+        let value = workload::text(&delivery);
+        history.done.insert(value.clone());
+        self.life.done.insert(value);
+        delivery
+    }
+
+    /// Settles, and waits a moment for it to be committed: an earlier one may be in the way.
+    async fn settle_and_wait(&mut self, history: &mut History, index: usize, wait: Duration) {
+        let delivery = self.settle(history, index);
+        let value = workload::text(&delivery);
+        match tokio::time::timeout(wait, delivery.done_and_wait()).await {
+            Ok(Ok(())) => {
+                history.committed.insert(value);
+            }
+            // Told to who waits, and to nobody else.
+            Ok(Err(_)) => self.life.doubted = true,
+            Err(_) => {}
+        }
+    }
+
+    /// Waits until all that was settled has been told.
+    async fn flush(&mut self, trial: &Trial, history: &mut History, up_to: bool) -> Judged<()> {
+        let flushed = trial.soon("a flush", self.subscription.flush()).await?;
+        told(flushed, &mut self.life)?;
+        self.life.committed(history, up_to);
+        Ok(())
+    }
+
+    /// Leaves in good order, with nothing in hand.
+    async fn close(self, trial: &Trial, history: &mut History, up_to: bool) -> Judged<()> {
+        let Self {
+            subscription,
+            hand,
+            mut life,
+        } = self;
+        drop(hand);
+        let closed = trial.soon("a close", subscription.close(CLOSE)).await?;
+        told(closed.map(drop), &mut life)?;
+        life.committed(history, up_to);
+        Ok(())
+    }
+}
+
+/// What was settled too late is nothing that is committed, and no mistake.
+fn told(result: Result<(), annals_core::Error>, life: &mut Life) -> Judged<()> {
+    match result {
+        Err(error) if groups::is_over(&error) => {
+            life.doubted = true;
+            Ok(())
+        }
+        other => other.during("committing"),
+    }
+}
+
+async fn lives(mut trial: Trial, plan: Plan) -> Judged {
+    let mut counts = Counts::new();
+    for _ in 0..plan.rounds {
+        counts = round(&mut trial, plan).await?;
+    }
+    Ok(counts)
+}
+
+async fn round(trial: &mut Trial, plan: Plan) -> Judged {
+    let (stage, group) = groups::staged(trial, GROUP).await?;
+    let up_to = groups::settle_up_to(stage.capabilities());
+    // A group that its first member makes has a start of its own to remember.
+    let made = Shape::of(stage.capabilities()) != Shape::Queue && trial.rng.bool();
+    let group = if made && groups::can_be(stage.capabilities(), 2) {
+        "resume-made".into()
+    } else {
+        group
+    };
+    let topic = stage.name.clone();
+    let size = trial.size(LEAST);
+    let mut all = Vec::new();
+    let mut history = History::default();
+    let fired = trial.fired();
+    let mut shares = [
+        Share::None,
+        Share::Some,
+        Share::All,
+        Share::Some,
+        Share::None,
+        Share::Some,
+    ];
+    trial.rng.shuffle(&mut shares);
+    drop(stage);
+    for (life, share) in shares.into_iter().enumerate() {
+        let stage = trial.on(&topic).await?;
+        if life == 2 && plan.killed {
+            split(trial, &stage).await?;
+        }
+        let batch = groups::batch(1, all.len(), size / LIVES);
+        all.extend(workload::offered(&batch));
+        stage.topic.append(batch).await.during("appending")?;
+        history.look(&stage).await?;
+        live(trial, plan, &mut history, &topic, &group, up_to, share).await?;
+    }
+    if plan.lossy {
+        trial.disturb(&topic, Disturb::Heal).await?;
+    }
+    let committed = history.committed.len();
+    let seen = last(trial, &mut history, &topic, &group, &all).await?;
+    let faults = trial.fired() - fired;
+    Ok(Counts::new()
+        .of("records", all.len(), LEAST)
+        .of("deliveries", history.handed, all.len())
+        .of("records known to be committed", committed, 3)
+        .of("records left unsettled", history.left, 3)
+        .of("records in the last lives", seen, 10)
+        .of("lost answers", faults, usize::from(plan.lossy)))
+}
+
+/// Splits a partition, where that is possible.
+async fn split(trial: &Trial, stage: &Stage) -> Judged<()> {
+    if !stage.capabilities().partitions.is(&Partitions::Lineage) {
+        return Ok(());
+    }
+    let Some(partition) = stage.partitions().await?.first().copied() else {
+        return Ok(());
+    };
+    match trial.disturb(&stage.name, Disturb::Split(partition)).await {
+        Err(Stop::NotExercised(_)) => Ok(()),
+        split => split,
+    }
+}
+
+/// One life, and its end.
+async fn live(
+    trial: &mut Trial,
+    plan: Plan,
+    history: &mut History,
+    topic: &TopicName,
+    group: &str,
+    up_to: bool,
+    share: Share,
+) -> Judged<()> {
+    let mut members = Vec::new();
+    for _ in 0..plan.members {
+        let stage = trial.on(topic).await?;
+        let interval = Duration::from_millis(trial.rng.u64(1..600));
+        let records = *trial.rng.choice([1, 4, 1_000].iter()).unwrap_or(&4);
+        let subscription = groups::join(trial, &stage, group)
+            .commit_interval(interval)
+            .in_flight(records, 1 << 20)
+            .await
+            .during("subscribing")?;
+        let member = Member {
+            subscription,
+            hand: Vec::new(),
+            life: Life::default(),
+        };
+        members.push((stage, member));
+    }
+    // What the killed ones before had must run out first.
+    if let Some((_, member)) = members.first_mut() {
+        member.take(history, 3 * groups::lease(trial)).await?;
+    }
+    let virtual_time = trial.harness().time() == Time::Virtual;
+    for _ in 0..plan.members * trial.rng.usize(30..60) {
+        let chosen = trial.rng.usize(0..members.len());
+        let Some((_, member)) = members.get_mut(chosen) else {
+            continue;
+        };
+        match trial.rng.u8(0..16) {
+            0..8 if member.hand.len() < 12 => {
+                member.take(history, groups::moment(trial)).await?;
+            }
+            0..13 if !member.hand.is_empty() && share != Share::None => {
+                let index = trial.rng.usize(0..member.hand.len());
+                if trial.rng.u8(0..4) == 0 {
+                    let wait = groups::moment(trial);
+                    member.settle_and_wait(history, index, wait).await;
+                } else {
+                    member.settle(history, index).done();
+                }
+            }
+            13 if !member.hand.is_empty() && share == Share::Some => {
+                let delivery = member
+                    .hand
+                    .swap_remove(trial.rng.usize(0..member.hand.len()));
+                delivery.retry(groups::moment(trial));
+            }
+            14 => {
+                if plan.lossy {
+                    lose(trial, topic, up_to).await?;
+                }
+                member.flush(trial, history, up_to).await?;
+            }
+            15 if virtual_time => {
+                let time = Duration::from_millis(trial.rng.u64(1..500));
+                trial.disturb(topic, Disturb::Pass(time)).await?;
+            }
+            _ => tokio::task::yield_now().await,
+        }
+    }
+    if share == Share::None && virtual_time {
+        // Longer than what some clients commit by themselves, behind their handlers' backs.
+        let time = Duration::from_millis(trial.rng.u64(1_000..6_000));
+        trial.disturb(topic, Disturb::Pass(time)).await?;
+    }
+    if share == Share::All {
+        for (_, member) in &mut members {
+            while !member.hand.is_empty() {
+                let index = trial.rng.usize(0..member.hand.len());
+                member.settle(history, index).done();
+            }
+            member.flush(trial, history, up_to).await?;
+        }
+    }
+    // Commits that nobody waits for may be anywhere on their way.
+    for _ in 0..trial.rng.usize(0..12) {
+        tokio::task::yield_now().await;
+    }
+    history.left += members
+        .iter()
+        .map(|(_, member)| member.hand.len())
+        .sum::<usize>();
+    if plan.killed {
+        trial.disturb(topic, Disturb::Kill).await?;
+        drop(members);
+        return Ok(());
+    }
+    for (stage, member) in members {
+        member.close(trial, history, up_to).await?;
+        stage.close(CLOSE).await.during("closing the client")?;
+    }
+    Ok(())
+}
+
+/// The next answer to a commit, or whatever else is told then, gets lost.
+async fn lose(trial: &mut Trial, topic: &TopicName, up_to: bool) -> Judged<()> {
+    let call = if up_to { Call::Lease } else { Call::Settle };
+    let done = trial.rng.bool();
+    trial
+        .disturb(topic, Disturb::Fault(call, Fault::Lose { done }))
+        .await
+}
+
+/// The last two lives settle everything: in the first comes what no handler has settled, in the
+/// second nothing but what is new.
+async fn last(
+    trial: &Trial,
+    history: &mut History,
+    topic: &TopicName,
+    group: &str,
+    all: &[String],
+) -> Judged<usize> {
+    let mut awaited: BTreeSet<String> = all.iter().cloned().collect();
+    awaited.retain(|value| !history.done.contains(value));
+    let mut seen = 0;
+    for life in 0..2 {
+        let stage = trial.on(topic).await?;
+        let markers = groups::batch(2, 100 * life, 16);
+        awaited.extend(workload::offered(&markers));
+        stage.topic.append(markers).await.during("appending")?;
+        let subscription = groups::join(trial, &stage, group)
+            .await
+            .during("subscribing")?;
+        let coming = std::mem::take(&mut awaited);
+        seen += groups::handle(trial, &subscription, coming.clone(), |record| {
+            history.handed(record)?;
+            history.done.insert(workload::text(record));
+            Ok(())
+        })
+        .await
+        .during("after the last life")?;
+        trial
+            .soon("a close", subscription.close(CLOSE))
+            .await?
+            .during("closing")?;
+        stage.close(CLOSE).await.during("closing the client")?;
+        // Nothing was left unsettled, so all of it is committed.
+        history.committed.extend(all.iter().cloned());
+        history.committed.extend(coming);
+    }
+    Ok(seen)
+}

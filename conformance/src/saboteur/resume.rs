@@ -1,0 +1,356 @@
+//! Saboteurs of *resume*.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use annals_core::driver::{
+    Arrived, Backend, Delivered, Fetched, Holder, Inbound, Leases, Mark, Reader, Room, Settled,
+    Settler, Settling, Source, SubscribeOptions, Tenancy, Token, Verdict,
+};
+use annals_core::{Frontier, Group, PartitionId, Position, Recorded, Result, TopicName};
+use async_trait::async_trait;
+
+use super::{Acted, Model, Sabotage, Saboteur};
+use crate::tap::{Hook, Passage};
+
+pub(super) const ALL: &[Saboteur] = &[
+    Saboteur {
+        name: "settles_on_receipt",
+        mirrors: "what is received is settled at once, whatever the handler says: AMQP's no_ack, RPOP",
+        model: Model::Queue,
+        law: "resume",
+        make: |acted| Arc::new(OnReceipt::new(acted)),
+    },
+    Saboteur {
+        name: "commits_what_was_polled",
+        mirrors: "the renewal of a lease commits all that was read by then: Kafka's enable.auto.commit",
+        model: Model::Sharded,
+        law: "resume",
+        make: |acted| Arc::new(AutoCommit::new(acted)),
+    },
+    Saboteur {
+        name: "settles_all_before",
+        mirrors: "settling one settles what was received before it too: AMQP's multiple, vector's watermark over a hole (#9587)",
+        model: Model::Queue,
+        law: "resume",
+        make: |acted| Arc::new(Multiple(acted, Mutex::default())),
+    },
+    Saboteur {
+        name: "commits_one_too_far",
+        mirrors: "takes the place of the last record handled for that of the next one to read, or the other way round: Kafka's offset + 1",
+        model: Model::Log,
+        law: "resume",
+        make: |acted| Arc::new(OneTooFar(acted)),
+    },
+    Saboteur {
+        name: "commits_at_the_close",
+        mirrors: "says a commit is stored and stores it when the member leaves: who is killed begins again",
+        model: Model::Sharded,
+        law: "resume",
+        make: |acted| Arc::new(AtTheClose(acted, Mutex::default())),
+    },
+    Saboteur {
+        name: "commits_one_partition",
+        mirrors: "of the marks of one commit only the first is stored, as where one failed partition ends the loop",
+        model: Model::Sharded,
+        law: "resume",
+        make: |acted| Arc::new(FirstMark(acted)),
+    },
+];
+
+/// Settles what it lends, and then says yes to everything.
+#[derive(Debug)]
+struct OnReceipt {
+    acted: Acted,
+    settlers: Mutex<Vec<Arc<dyn Settler>>>,
+}
+
+impl OnReceipt {
+    fn new(acted: Acted) -> Self {
+        Self {
+            acted,
+            settlers: Mutex::default(),
+        }
+    }
+}
+
+#[async_trait]
+impl Hook for OnReceipt {
+    async fn subscribe(
+        &self,
+        below: &dyn Backend,
+        topic: &TopicName,
+        group: &Group,
+        options: &SubscribeOptions,
+    ) -> Result<Inbound> {
+        let mut inbound = below.subscribe(topic, group, options).await?;
+        if let Settling::Each(settler) = &inbound.settling {
+            let mut settlers = self.settlers.lock().unwrap_or_else(PoisonError::into_inner);
+            settlers.push(Arc::clone(settler));
+            inbound.settling = Settling::Each(Arc::new(Agrees));
+        }
+        Ok(inbound)
+    }
+
+    async fn receive(
+        &self,
+        _: &mut Passage,
+        below: &mut dyn Source,
+        room: Room,
+        out: &mut Vec<Delivered>,
+    ) -> Result<Arrived> {
+        let before = out.len();
+        let told = below.fetch(room, out).await;
+        let settlements: Vec<_> = out
+            .iter()
+            .skip(before)
+            .filter_map(|delivered| match delivered.holder {
+                Holder::Token(token) => Some((token, Verdict::Done)),
+                Holder::Tenancy(_) => None,
+            })
+            .collect();
+        let settlers = self
+            .settlers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        // A token that is not of a settler's own is refused there.
+        for settler in settlers {
+            let settled = settler.settle(&settlements).await;
+            if settled.is_ok_and(|settled| settled.iter().any(|s| matches!(s, Settled::Yes))) {
+                self.acted.mark();
+            }
+        }
+        told
+    }
+}
+
+impl Sabotage for OnReceipt {}
+
+/// Says yes and does nothing.
+#[derive(Debug)]
+struct Agrees;
+
+#[async_trait]
+impl Settler for Agrees {
+    async fn settle(&self, settlements: &[(Token, Verdict)]) -> Result<Vec<Settled>> {
+        Ok(vec![Settled::Yes; settlements.len()])
+    }
+
+    async fn extend(&self, tokens: &[Token], _: Duration) -> Result<Vec<Settled>> {
+        Ok(vec![Settled::Yes; tokens.len()])
+    }
+
+    fn release(&self, _: &[Token]) {}
+
+    fn held_for(&self, _: Token) -> Option<Duration> {
+        None
+    }
+}
+
+/// Commits how far each partition was read.
+#[derive(Debug)]
+struct AutoCommit {
+    acted: Acted,
+    read: Mutex<BTreeMap<PartitionId, Position>>,
+}
+
+impl AutoCommit {
+    fn new(acted: Acted) -> Self {
+        Self {
+            acted,
+            read: Mutex::default(),
+        }
+    }
+}
+
+#[async_trait]
+impl Hook for AutoCommit {
+    async fn fetch(
+        &self,
+        _: &mut Passage,
+        below: &mut dyn Reader,
+        room: Room,
+        out: &mut Vec<Recorded>,
+    ) -> Result<Fetched> {
+        let told = below.fetch(room, out).await;
+        if let Some(last) = out.last().and_then(Recorded::position) {
+            let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+            read.insert(last.partition(), last);
+        }
+        told
+    }
+
+    async fn renew(
+        &self,
+        below: &dyn Leases,
+        group: &Group,
+        held: &[Tenancy],
+    ) -> Result<Vec<Result<()>>> {
+        let marks: Vec<Mark> = {
+            let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+            let mark = |tenancy: &Tenancy| {
+                let last = read.get(&tenancy.partition)?;
+                Some(Mark {
+                    tenancy: *tenancy,
+                    to: Frontier::after(*last),
+                    attempts: 0,
+                })
+            };
+            held.iter().filter_map(mark).collect()
+        };
+        if !marks.is_empty() {
+            self.acted.mark();
+            below.commit(group, &marks).await?;
+        }
+        below.renew(group, held).await
+    }
+}
+
+impl Sabotage for AutoCommit {}
+
+/// Settles all that the member was lent before.
+#[derive(Debug)]
+struct Multiple(Acted, Mutex<Vec<Token>>);
+
+#[async_trait]
+impl Hook for Multiple {
+    async fn receive(
+        &self,
+        _: &mut Passage,
+        below: &mut dyn Source,
+        room: Room,
+        out: &mut Vec<Delivered>,
+    ) -> Result<Arrived> {
+        let before = out.len();
+        let told = below.fetch(room, out).await;
+        let mut lent = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        lent.extend(out.iter().skip(before).filter_map(|d| match d.holder {
+            Holder::Token(token) => Some(token),
+            Holder::Tenancy(_) => None,
+        }));
+        told
+    }
+
+    async fn settle(
+        &self,
+        below: &dyn Settler,
+        settlements: &[(Token, Verdict)],
+    ) -> Result<Vec<Settled>> {
+        let told = below.settle(settlements).await?;
+        let done = settlements
+            .iter()
+            .filter(|(_, verdict)| *verdict == Verdict::Done);
+        let Some(last) = done.map(|(token, _)| *token).max_by_key(|t| t.slot) else {
+            return Ok(told);
+        };
+        let before: Vec<(Token, Verdict)> = {
+            let mut lent = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_before = |t: &Token| t.epoch == last.epoch && t.slot < last.slot;
+            let before = lent.iter().copied().filter(is_before);
+            let before = before.map(|token| (token, Verdict::Done)).collect();
+            lent.retain(|token| !is_before(token));
+            before
+        };
+        let more = below.settle(&before).await?;
+        if more.iter().any(|settled| matches!(settled, Settled::Yes)) {
+            self.0.mark();
+        }
+        Ok(told)
+    }
+}
+
+impl Sabotage for Multiple {}
+
+#[derive(Debug)]
+struct OneTooFar(Acted);
+
+#[async_trait]
+impl Hook for OneTooFar {
+    async fn commit_lease(
+        &self,
+        below: &dyn Leases,
+        group: &Group,
+        marks: &[Mark],
+    ) -> Result<Vec<Result<()>>> {
+        let mut marks = marks.to_vec();
+        for mark in &mut marks {
+            if let Some(at) = mark.to.position()
+                && let Some(number) = at.number_u64()
+            {
+                self.0.mark();
+                mark.to = Frontier::after(Position::new(at.partition(), number + 1));
+            }
+        }
+        below.commit(group, &marks).await
+    }
+}
+
+impl Sabotage for OneTooFar {}
+
+/// Keeps commits to itself until the lease is given back.
+#[derive(Debug)]
+struct AtTheClose(Acted, Mutex<BTreeMap<Tenancy, Mark>>);
+
+#[async_trait]
+impl Hook for AtTheClose {
+    async fn commit_lease(
+        &self,
+        below: &dyn Leases,
+        group: &Group,
+        marks: &[Mark],
+    ) -> Result<Vec<Result<()>>> {
+        // What ends a partition lets its children begin.
+        let held: Vec<Tenancy> = marks.iter().map(|mark| mark.tenancy).collect();
+        if marks.iter().any(|mark| mark.to == Frontier::Ended) {
+            return below.commit(group, marks).await;
+        }
+        let told = below.renew(group, &held).await?;
+        let mut kept = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        for (mark, told) in marks.iter().zip(&told) {
+            if told.is_ok() {
+                self.0.mark();
+                kept.insert(mark.tenancy, *mark);
+            }
+        }
+        Ok(told)
+    }
+
+    async fn release(&self, below: &dyn Leases, group: &Group, tenancy: Tenancy) -> Result<()> {
+        let mark = {
+            let mut kept = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.remove(&tenancy)
+        };
+        if let Some(mark) = mark {
+            below.commit(group, &[mark]).await?;
+        }
+        below.release(group, tenancy).await
+    }
+}
+
+impl Sabotage for AtTheClose {}
+
+#[derive(Debug)]
+struct FirstMark(Acted);
+
+#[async_trait]
+impl Hook for FirstMark {
+    async fn commit_lease(
+        &self,
+        below: &dyn Leases,
+        group: &Group,
+        marks: &[Mark],
+    ) -> Result<Vec<Result<()>>> {
+        let mut told = below
+            .commit(group, marks.get(..1).unwrap_or_default())
+            .await?;
+        while told.len() < marks.len() {
+            self.0.mark();
+            told.push(Ok(()));
+        }
+        Ok(told)
+    }
+}
+
+impl Sabotage for FirstMark {}
