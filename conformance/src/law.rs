@@ -4,6 +4,7 @@
 //! looks at what another one judges, so that what a backend is caught at is what it does wrong.
 
 mod durable;
+mod fan_out;
 mod range;
 mod repeatable;
 mod redelivery;
@@ -208,6 +209,7 @@ macro_rules! for_each_law {
             truthful,
             repeatable,
             range,
+            fan_out,
             redelivery,
             resume,
         ] }

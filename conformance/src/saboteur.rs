@@ -4,6 +4,7 @@
 //! restart shows it. Each says which real bug it mirrors, and which law is meant to catch it.
 
 mod durable;
+mod fan_out;
 mod matrix;
 mod range;
 mod repeatable;
@@ -117,6 +118,7 @@ pub fn all() -> Vec<Saboteur> {
         durable::ALL,
         repeatable::ALL,
         range::ALL,
+        fan_out::ALL,
         range::ALL,
         redelivery::ALL,
         resume::ALL,
