@@ -5,6 +5,7 @@
 
 mod durable;
 mod fan_out;
+mod group_start;
 mod range;
 mod repeatable;
 mod redelivery;
@@ -210,6 +211,7 @@ macro_rules! for_each_law {
             repeatable,
             range,
             fan_out,
+            group_start,
             redelivery,
             resume,
         ] }

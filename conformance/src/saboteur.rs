@@ -5,6 +5,7 @@
 
 mod durable;
 mod fan_out;
+mod group_start;
 mod matrix;
 mod range;
 mod repeatable;
@@ -119,6 +120,7 @@ pub fn all() -> Vec<Saboteur> {
         repeatable::ALL,
         range::ALL,
         fan_out::ALL,
+        group_start::ALL,
         range::ALL,
         redelivery::ALL,
         resume::ALL,
