@@ -10,6 +10,11 @@ mod range;
 mod repeatable;
 mod redelivery;
 mod resume;
+mod located;
+mod range;
+mod repeatable;
+mod sliced;
+mod timed;
 mod truthful;
 
 use std::fmt;
@@ -208,12 +213,15 @@ macro_rules! for_each_law {
         $crate::$call! { $($head)* [
             durable,
             truthful,
+            located,
             repeatable,
             range,
             fan_out,
             group_start,
             redelivery,
             resume,
+            timed,
+            sliced,
         ] }
     };
 }

@@ -11,6 +11,12 @@ mod range;
 mod repeatable;
 mod redelivery;
 mod resume;
+mod located;
+mod matrix;
+mod range;
+mod repeatable;
+mod sliced;
+mod timed;
 mod truthful;
 mod whole;
 
@@ -117,6 +123,7 @@ impl fmt::Debug for Saboteur {
 pub fn all() -> Vec<Saboteur> {
     [
         durable::ALL,
+        located::ALL,
         repeatable::ALL,
         range::ALL,
         fan_out::ALL,
@@ -124,6 +131,8 @@ pub fn all() -> Vec<Saboteur> {
         range::ALL,
         redelivery::ALL,
         resume::ALL,
+        timed::ALL,
+        sliced::ALL,
         truthful::ALL,
         whole::ALL,
     ]
