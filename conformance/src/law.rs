@@ -6,13 +6,11 @@
 mod durable;
 mod fan_out;
 mod group_start;
-mod range;
-mod repeatable;
-mod redelivery;
-mod resume;
 mod located;
 mod range;
+mod redelivery;
 mod repeatable;
+mod resume;
 mod sliced;
 mod timed;
 mod truthful;
@@ -216,12 +214,12 @@ macro_rules! for_each_law {
             located,
             repeatable,
             range,
+            timed,
+            sliced,
             fan_out,
             group_start,
             redelivery,
             resume,
-            timed,
-            sliced,
         ] }
     };
 }

@@ -6,15 +6,12 @@
 mod durable;
 mod fan_out;
 mod group_start;
-mod matrix;
-mod range;
-mod repeatable;
-mod redelivery;
-mod resume;
 mod located;
 mod matrix;
 mod range;
+mod redelivery;
 mod repeatable;
+mod resume;
 mod sliced;
 mod timed;
 mod truthful;
@@ -123,17 +120,16 @@ impl fmt::Debug for Saboteur {
 pub fn all() -> Vec<Saboteur> {
     [
         durable::ALL,
+        truthful::ALL,
         located::ALL,
         repeatable::ALL,
         range::ALL,
-        fan_out::ALL,
-        group_start::ALL,
-        range::ALL,
-        redelivery::ALL,
-        resume::ALL,
         timed::ALL,
         sliced::ALL,
-        truthful::ALL,
+        fan_out::ALL,
+        group_start::ALL,
+        redelivery::ALL,
+        resume::ALL,
         whole::ALL,
     ]
     .concat()

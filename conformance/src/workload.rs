@@ -1,7 +1,7 @@
 //! What cases append, and how they tell one record from another.
 
-pub mod readings;
 pub(crate) mod groups;
+pub mod readings;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -396,7 +396,7 @@ async fn raw_slice(trial: &Trial, stage: &Stage, ids: &[PartitionId], part: &Par
         .await?;
     let places = ids.iter().map(|id| {
         let at = start.frontier(*id).copied();
-        (*id, at.unwrap_or(Frontier::Start))
+        (*id, at.unwrap_or(Frontier::START))
     });
     let from = Cursor::new(start.origin().clone(), places, annals_core::Rest::Outside);
     let rooms = ROOMS

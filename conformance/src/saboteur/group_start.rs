@@ -23,7 +23,7 @@ pub(super) const ALL: &[Saboteur] = &[
         mirrors: "makes a group without the start that was asked for: Kafka's auto.offset.reset where the option is not passed on",
         model: Model::Sharded,
         law: "group_start",
-        make: |acted| Arc::new(Founded(acted, |_| Frontier::Start)),
+        make: |acted| Arc::new(Founded(acted, |_| Frontier::START)),
     },
     Saboteur {
         name: "a_group_starts_one_too_far",

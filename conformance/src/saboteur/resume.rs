@@ -303,7 +303,7 @@ impl Hook for AtTheClose {
     ) -> Result<Vec<Result<()>>> {
         // What ends a partition lets its children begin.
         let held: Vec<Tenancy> = marks.iter().map(|mark| mark.tenancy).collect();
-        if marks.iter().any(|mark| mark.to == Frontier::Ended) {
+        if marks.iter().any(|mark| mark.to.is_ended()) {
             return below.commit(group, marks).await;
         }
         let told = below.renew(group, &held).await?;
