@@ -51,6 +51,9 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     fn boot(&self) -> BootId;
     /// The wall clock.
     fn now(&self) -> Timestamp;
+    /// A number that nobody was given before, by this process or another: random, unless the disk
+    /// is only simulated.
+    fn draw(&self) -> io::Result<u64>;
 }
 
 /// An open file. Positions are absolute: one file may be used from several threads.

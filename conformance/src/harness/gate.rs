@@ -91,6 +91,21 @@ impl Gate {
         Ok(())
     }
 
+    /// What the script has for a call that fares as a whole: whether its answer gets lost.
+    async fn whole(&self, call: Call) -> Result<Lost> {
+        match self.faults.take(call) {
+            None => Ok(Lost::No),
+            Some(Fault::Delay(delay)) => {
+                self.clock.sleep(delay).await;
+                Ok(Lost::No)
+            }
+            Some(Fault::Lose { done: true }) => Ok(Lost::Reply),
+            Some(Fault::Lose { done: false }) => Err(no_answer()),
+            Some(Fault::Throttle(after)) => Err(throttled(after)),
+            Some(Fault::Refuse(_) | Fault::Disconnect) => Err(disconnected()),
+        }
+    }
+
     async fn fetch_fault(&self) -> Result<()> {
         match self.faults.take(Call::Fetch) {
             None => Ok(()),
@@ -106,6 +121,22 @@ impl Gate {
     fn pulled(&self, records: impl Iterator<Item = usize>) {
         let bytes: usize = records.sum();
         self.pulled.fetch_add(bytes as u64, Ordering::SeqCst);
+    }
+}
+
+/// Whether the answer to a call that happened gets lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Lost {
+    No,
+    Reply,
+}
+
+impl Lost {
+    fn answer<R>(self, answer: Result<R>) -> Result<R> {
+        match self {
+            Self::No => answer,
+            Self::Reply => Err(no_answer()),
+        }
     }
 }
 
@@ -224,7 +255,8 @@ impl Hook for Gate {
         settlements: &[(Token, Verdict)],
     ) -> Result<Vec<Settled>> {
         self.pass().await?;
-        below.settle(settlements).await
+        let lost = self.whole(Call::Settle).await?;
+        lost.answer(below.settle(settlements).await)
     }
 
     async fn extend(
@@ -234,12 +266,14 @@ impl Hook for Gate {
         by: Duration,
     ) -> Result<Vec<Settled>> {
         self.pass().await?;
-        below.extend(tokens, by).await
+        let lost = self.whole(Call::Settle).await?;
+        lost.answer(below.extend(tokens, by).await)
     }
 
     async fn commit(&self, below: &dyn Commits, marks: &[Mark]) -> Result<Vec<Result<()>>> {
         self.pass().await?;
-        below.commit(marks).await
+        let lost = self.whole(Call::Lease).await?;
+        lost.answer(below.commit(marks).await)
     }
 
     async fn load(&self, below: &dyn Leases, group: &Group) -> Result<Option<Vec<Lease>>> {
@@ -265,7 +299,8 @@ impl Hook for Gate {
         by: &Arc<str>,
     ) -> Result<Option<Tenancy>> {
         self.pass().await?;
-        below.take(group, seen, by).await
+        let lost = self.whole(Call::Lease).await?;
+        lost.answer(below.take(group, seen, by).await)
     }
 
     async fn renew(
@@ -275,7 +310,8 @@ impl Hook for Gate {
         held: &[Tenancy],
     ) -> Result<Vec<Result<()>>> {
         self.pass().await?;
-        below.renew(group, held).await
+        let lost = self.whole(Call::Lease).await?;
+        lost.answer(below.renew(group, held).await)
     }
 
     async fn commit_lease(
@@ -285,11 +321,13 @@ impl Hook for Gate {
         marks: &[Mark],
     ) -> Result<Vec<Result<()>>> {
         self.pass().await?;
-        below.commit(group, marks).await
+        let lost = self.whole(Call::Lease).await?;
+        lost.answer(below.commit(group, marks).await)
     }
 
     async fn release(&self, below: &dyn Leases, group: &Group, tenancy: Tenancy) -> Result<()> {
         self.pass().await?;
-        below.release(group, tenancy).await
+        let lost = self.whole(Call::Lease).await?;
+        lost.answer(below.release(group, tenancy).await)
     }
 }

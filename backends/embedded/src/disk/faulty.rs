@@ -263,6 +263,10 @@ impl Disk for FaultyDisk {
         self.memory.boot()
     }
 
+    fn draw(&self) -> io::Result<u64> {
+        self.memory.draw()
+    }
+
     fn now(&self) -> Timestamp {
         self.memory.now()
     }

@@ -151,6 +151,10 @@ impl Disk for RealDisk {
         })
     }
 
+    fn draw(&self) -> io::Result<u64> {
+        getrandom::u64().map_err(io::Error::other)
+    }
+
     fn now(&self) -> Timestamp {
         self.clock.now()
     }

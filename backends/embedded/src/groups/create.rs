@@ -14,16 +14,12 @@ use crate::slot::Slot;
 /// Where the epochs of a new group begin. Deleting a group leaves nothing of it, and a stay of one
 /// that had the same name must not be taken for one of this: drawn, so that it is another number,
 /// with more room above it than any group needs.
-fn first_epoch() -> Result<u64> {
-    let number = getrandom::u64().map_err(|e| {
-        Error::new(
-            ErrorKind::Internal,
-            Effect::None,
-            Retry::Backoff,
-            format!("no random number for a new group can be had: {e}"),
-        )
+fn first_epoch(disk: &dyn Disk, group: &Group) -> Result<u64> {
+    let drawn = disk.draw().map_err(|e| {
+        let what = format!("drawing the first epoch of group \"{group}\" in groups/{group}");
+        of_io(&what, e)
     })?;
-    Ok(number >> 1)
+    Ok(drawn >> 1)
 }
 
 impl Shared {
@@ -69,14 +65,18 @@ impl Shared {
         let mine = self.of(group);
         let _mine = lock(&mine);
         if self.read(group)?.is_some() {
-            self.settle_names()
-                .map_err(|e| of_io(&format!("syncing the name of group \"{group}\""), e))?;
+            self.settle_names().map_err(|e| {
+                of_io(
+                    &format!("syncing the name of group \"{group}\" in groups/{group}"),
+                    e,
+                )
+            })?;
             return Ok(false);
         }
         let _changing = self.changing(group)?;
         let new = self.all().join(".new");
         let row = Row {
-            epoch: first_epoch()?,
+            epoch: first_epoch(&*self.disk, group)?,
             ..row.clone()
         };
         let make = || -> io::Result<bool> {

@@ -58,8 +58,12 @@ impl Shared {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(gone(group)),
                 Err(e) => return Err(failed("taking the lock", group, "lock", e)),
             };
-            self.settle_names()
-                .map_err(|e| of_io(&format!("syncing the name of group \"{group}\""), e))?;
+            self.settle_names().map_err(|e| {
+                of_io(
+                    &format!("syncing the name of group \"{group}\" in groups/{group}"),
+                    e,
+                )
+            })?;
             // Only now nobody else can change it.
             let row = self.read(group)?.ok_or_else(|| gone(group))?;
             let slot = Slot::open(&*self.disk, &dir.join("cursor"), OpenMode::Write)

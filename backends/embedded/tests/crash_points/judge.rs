@@ -103,7 +103,7 @@ fn look(topic: &Arc<Topic>, groups: &Groups) -> Result<Found, String> {
     let mut rows = BTreeMap::new();
     for (name, lease) in groups.list().map_err(fail)? {
         let at = match lease.map_err(fail)?.at {
-            Frontier::Start => None,
+            Frontier::Start { .. } => None,
             Frontier::After { position, .. } => position.number_u64(),
             other => return Err(format!("group {name} stands at {other:?}")),
         };

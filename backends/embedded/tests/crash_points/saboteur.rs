@@ -137,6 +137,10 @@ impl Disk for Saboteur {
         self.disk.boot()
     }
 
+    fn draw(&self) -> io::Result<u64> {
+        self.disk.draw()
+    }
+
     fn now(&self) -> Timestamp {
         self.disk.now()
     }

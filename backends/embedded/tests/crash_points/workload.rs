@@ -526,7 +526,7 @@ impl<'a> Work<'a> {
         let Some(row) = log.groups.get_mut(name) else {
             let start = Row { at: None, epoch: 0 };
             log.groups.insert(name.to_owned(), start);
-            let made = groups.create(&of, Frontier::Start);
+            let made = groups.create(&of, Frontier::START);
             self.note(format!("found {topic} {name}"));
             return if made.map_err(|e| fail("founding", e))? {
                 Ok(())
