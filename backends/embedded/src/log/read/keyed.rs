@@ -232,7 +232,8 @@ fn span(waiting: &VecDeque<Posting>, most: u64) -> u64 {
     };
     let mut last = start;
     for offset in offsets {
-        if offset.saturating_sub(last) > NEAR || offset - start + GUESS > most {
+        // Not behind it in an index that lies.
+        if offset < last || offset - last > NEAR || offset - start + GUESS > most {
             break;
         }
         last = offset;
