@@ -6,11 +6,13 @@
 mod durable;
 mod fan_out;
 mod group_start;
+mod end;
 mod located;
 mod range;
 mod redelivery;
 mod repeatable;
 mod resume;
+mod seam;
 mod sliced;
 mod timed;
 mod truthful;
@@ -220,6 +222,8 @@ macro_rules! for_each_law {
             group_start,
             redelivery,
             resume,
+            seam,
+            end,
         ] }
     };
 }

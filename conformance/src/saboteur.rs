@@ -6,12 +6,14 @@
 mod durable;
 mod fan_out;
 mod group_start;
+mod end;
 mod located;
 mod matrix;
 mod range;
 mod redelivery;
 mod repeatable;
 mod resume;
+mod seam;
 mod sliced;
 mod timed;
 mod truthful;
@@ -130,6 +132,9 @@ pub fn all() -> Vec<Saboteur> {
         group_start::ALL,
         redelivery::ALL,
         resume::ALL,
+        seam::ALL,
+        end::ALL,
+        truthful::ALL,
         whole::ALL,
     ]
     .concat()
