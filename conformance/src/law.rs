@@ -3,6 +3,7 @@
 //! Each is a file of its own with its sentence, its workload, its faults and its checker; none
 //! looks at what another one judges, so that what a backend is caught at is what it does wrong.
 
+mod competing;
 mod durable;
 mod fan_out;
 mod group_start;
@@ -220,6 +221,7 @@ macro_rules! for_each_law {
             sliced,
             fan_out,
             group_start,
+            competing,
             redelivery,
             resume,
             seam,

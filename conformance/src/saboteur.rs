@@ -3,6 +3,7 @@
 //! A saboteur breaks a model through a [`Hook`] at one crossing, or its harness where only a
 //! restart shows it. Each says which real bug it mirrors, and which law is meant to catch it.
 
+mod competing;
 mod durable;
 mod fan_out;
 mod group_start;
@@ -130,6 +131,8 @@ pub fn all() -> Vec<Saboteur> {
         sliced::ALL,
         fan_out::ALL,
         group_start::ALL,
+        competing::ALL,
+        range::ALL,
         redelivery::ALL,
         resume::ALL,
         seam::ALL,
