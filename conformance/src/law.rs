@@ -9,6 +9,7 @@ mod fan_out;
 mod group_start;
 mod end;
 mod located;
+mod poison;
 mod range;
 mod redelivery;
 mod repeatable;
@@ -226,6 +227,7 @@ macro_rules! for_each_law {
             resume,
             seam,
             end,
+            poison,
         ] }
     };
 }

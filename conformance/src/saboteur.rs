@@ -10,6 +10,7 @@ mod group_start;
 mod end;
 mod located;
 mod matrix;
+mod poison;
 mod range;
 mod redelivery;
 mod repeatable;
@@ -132,6 +133,7 @@ pub fn all() -> Vec<Saboteur> {
         fan_out::ALL,
         group_start::ALL,
         competing::ALL,
+        poison::ALL,
         range::ALL,
         redelivery::ALL,
         resume::ALL,
