@@ -5,9 +5,9 @@
 
 mod competing;
 mod durable;
+mod end;
 mod fan_out;
 mod group_start;
-mod end;
 mod located;
 mod poison;
 mod range;
@@ -220,13 +220,13 @@ macro_rules! for_each_law {
             range,
             timed,
             sliced,
+            seam,
+            end,
             fan_out,
             group_start,
             competing,
             redelivery,
             resume,
-            seam,
-            end,
             poison,
         ] }
     };

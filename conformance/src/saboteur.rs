@@ -5,9 +5,9 @@
 
 mod competing;
 mod durable;
+mod end;
 mod fan_out;
 mod group_start;
-mod end;
 mod located;
 mod matrix;
 mod poison;
@@ -130,16 +130,14 @@ pub fn all() -> Vec<Saboteur> {
         range::ALL,
         timed::ALL,
         sliced::ALL,
+        seam::ALL,
+        end::ALL,
         fan_out::ALL,
         group_start::ALL,
         competing::ALL,
-        poison::ALL,
-        range::ALL,
         redelivery::ALL,
         resume::ALL,
-        seam::ALL,
-        end::ALL,
-        truthful::ALL,
+        poison::ALL,
         whole::ALL,
     ]
     .concat()
