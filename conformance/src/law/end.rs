@@ -125,8 +125,8 @@ impl Known {
                         Some(Frontier::After { position, .. }),
                     ) => position < old,
                     (Frontier::Since(old), Some(Frontier::Since(new))) => new < old,
-                    (Frontier::After { .. }, Some(Frontier::Start)) => true,
-                    (Frontier::Ended, Some(new)) => *new != Frontier::Ended,
+                    (Frontier::After { .. }, Some(Frontier::Start { .. })) => true,
+                    (Frontier::Ended { .. }, Some(new)) => !new.is_ended(),
                     (Frontier::After { .. }, None) => is_open(id),
                     _ => false,
                 };
