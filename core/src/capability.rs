@@ -1,58 +1,21 @@
 //! What a backend promises for a topic as it is configured now: data, not prose.
 
+mod append;
+mod claim;
+mod groups;
+mod limits;
 mod need;
 mod rows;
 
-use std::fmt;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use crate::name::Group;
-
+pub use append::{AppendCapabilities, Batching, Dedupe, NoGroup, Receipt};
+pub use claim::Claim;
+pub use groups::{Attempts, GroupCapabilities, GroupNames, Hold, Members, Settle};
+pub use limits::Limits;
 pub use need::Need;
-
-/// A promise, or the admission that the service would not tell.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-pub enum Claim<T> {
-    /// It is so.
-    Is(T),
-    /// The service does not say (RabbitMQ policies without its management API, say). A
-    /// [`Need`] for it fails.
-    Unverified,
-}
-
-impl<T> Claim<T> {
-    /// The promise, where there is one.
-    pub const fn known(&self) -> Option<&T> {
-        match self {
-            Self::Is(value) => Some(value),
-            Self::Unverified => None,
-        }
-    }
-}
-
-impl<T: PartialEq> Claim<T> {
-    /// Whether exactly this is promised.
-    pub fn is(&self, value: &T) -> bool {
-        self.known() == Some(value)
-    }
-}
-
-impl<T> From<T> for Claim<T> {
-    fn from(value: T) -> Self {
-        Self::Is(value)
-    }
-}
-
-impl<T: fmt::Debug> fmt::Display for Claim<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Is(value) => value.fmt(f),
-            Self::Unverified => f.write_str("Unverified"),
-        }
-    }
-}
 
 /// How much of a topic can be read again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -198,55 +161,6 @@ pub enum ByKey {
     None,
 }
 
-/// What of a batch is stored when not all of it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-pub enum Batching {
-    /// All or nothing, for any batch within the limits.
-    Atomic,
-    /// All or nothing for records of one key, each record for itself otherwise. Where a service has
-    /// room for fewer bytes of one key than of a whole request, an atomic append over that is
-    /// `TooLarge`, and any other is cut (the driver's rule 3).
-    AtomicPerKey,
-    /// A prefix.
-    Prefix,
-    /// Any part, in the order of the batch.
-    PerRecord,
-    /// Any part, in any order, also when all of it is stored: no request carries two records of a
-    /// key, whatever the caller allows.
-    Unordered,
-}
-
-/// What an append says of the place of a record.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-pub enum Receipt {
-    /// Its position, save where `Stored::position` is `None`.
-    Position,
-    /// Nothing.
-    None,
-}
-
-/// For how long a repeated id is recognised.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-pub enum Dedupe {
-    /// Not at all.
-    None,
-    /// This long after the first, whatever key or partition it comes with.
-    Window(Duration),
-    /// As long as the record is kept.
-    Forever,
-}
-
-/// What becomes of an append that no group would ever see.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-pub enum NoGroup {
-    /// It is kept: groups made later see it.
-    Kept,
-    /// It is refused by the service.
-    Refused,
-    /// It is refused by annals, by knowledge that may be this old.
-    Checked(Duration),
-}
-
 /// When an acknowledged record is safe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub enum Durability {
@@ -258,70 +172,6 @@ pub enum Durability {
     Managed,
     /// It is in this process's memory: gone with it.
     Memory,
-}
-
-/// Which groups a topic can have.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub enum GroupNames {
-    /// None.
-    None,
-    /// Up to this many, of any name.
-    Any(u32),
-    /// Exactly this one.
-    Only(#[serde(serialize_with = "name_of")] Group),
-}
-
-fn name_of<S: Serializer>(group: &Group, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(group.as_str())
-}
-
-/// Who gives a group's records to its members.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-pub enum Members {
-    /// The service assigns partitions.
-    Assigned,
-    /// Members take leases on partitions.
-    Leased,
-    /// One process owns the group at a time; members compete inside it.
-    Local,
-    /// The service hands out records one by one.
-    Queue,
-}
-
-/// How deliveries are settled.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-pub enum Settle {
-    /// Everything up to a record.
-    UpTo,
-    /// Each record for itself.
-    Each,
-}
-
-/// How long a delivery belongs to its receiver.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-pub struct Hold {
-    /// How long a delivery is lent at first, unless less is asked for
-    /// ([`lease`](crate::OpenSubscription::lease)), and by how much core extends it each time.
-    pub lease: Duration,
-    /// Whether it can be made longer.
-    pub extend: bool,
-    /// At most, all in all, from the delivery on: core asks for no retry later than this.
-    pub most: Option<Duration>,
-}
-
-/// What the service counts of a record's deliveries.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-pub enum Attempts {
-    /// Exactly those handed to an application, across crashes.
-    Handed,
-    /// Across crashes, and also what was taken and not handed out, or handed out and not
-    /// committed: an upper bound. No record of a queue becomes a dead letter by this number alone:
-    /// over the limit it is handed out once more.
-    Taken,
-    /// Those within one tenancy.
-    Session,
-    /// Nothing.
-    None,
 }
 
 /// How many partitions a topic has.
@@ -337,95 +187,6 @@ pub enum Partitions {
     Lineage,
     /// One per key, unseen; also where nothing has an order.
     Implicit,
-}
-
-/// What an append promises.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct AppendCapabilities {
-    /// What of a batch is stored when not all of it is.
-    pub batch: Claim<Batching>,
-    /// What the receipt says.
-    pub receipt: Claim<Receipt>,
-    /// Whether an append may depend on what was stored before.
-    pub conditional: Claim<bool>,
-    /// Whether an append can carry an epoch that fences older ones.
-    pub fenced: Claim<bool>,
-    /// For how long a repeated id is recognised.
-    pub dedupe: Claim<Dedupe>,
-    /// For how long the same [`Submission`](crate::Submission) by this client is recognised.
-    pub resubmit: Claim<Option<Duration>>,
-    /// How many appends may be under way at once with the order that `order` claims (of a key, a
-    /// partition, all) fixed at their first poll; at least 1, which says that they have to be made
-    /// one after another, or in any order ([`parallel`](Self::parallel)). Appends that an
-    /// application itself makes side by side reach the backend so, which keeps a key's order
-    /// among them by itself where it says more than 1.
-    pub in_flight: u32,
-    /// How many may be under way at once if no key is in two of them: at least `in_flight`, which
-    /// says more, for here either may be stored before the other. An appender makes so many. Where
-    /// `order` is `Total` they are the same.
-    pub parallel: u32,
-    /// What becomes of an append that no group would see.
-    pub no_group: Claim<NoGroup>,
-}
-
-/// What a topic's groups promise.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct GroupCapabilities {
-    /// Which groups there can be.
-    pub names: Claim<GroupNames>,
-    /// Who gives records to members.
-    pub members: Claim<Members>,
-    /// How deliveries are settled.
-    pub settle: Claim<Settle>,
-    /// How long a delivery belongs to its receiver; `None`: as long as its partition does.
-    pub hold: Claim<Option<Hold>>,
-    /// What is counted of a record's deliveries.
-    pub attempts: Claim<Attempts>,
-    /// Whether a member that was replaced can settle nothing any more.
-    pub fenced: Claim<bool>,
-    /// After how long without members the service forgets a group.
-    pub forgotten_after: Claim<Option<Duration>>,
-    /// Whether groups share a limit on reading, so that one can slow another.
-    pub share_reads: Claim<bool>,
-    /// How long a record that a group has not settled is kept for it. Less than for ever: what is
-    /// older is gone for this group, and where there is no replay nobody is told.
-    pub kept: Claim<Retention>,
-    /// After how many deliveries the service itself takes a record away unsettled (a redrive
-    /// policy, a delivery limit), to wherever it was told to; `None`: never. A subscription whose
-    /// `max_attempts` is not below it is refused: core could not keep it.
-    pub given_up_after: Claim<Option<u32>>,
-}
-
-/// Limits, as the service counts them. Core checks and cuts by plain sizes
-/// ([`Record::len_bytes`](crate::Record::len_bytes)); what encoding adds is the backend's to see to
-/// (the driver's rule 3). A record over one is `TooLarge`, and so is a batch that has to
-/// go whole; any other batch is split. `None`: no limit but memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-pub struct Limits {
-    /// Bytes of one record as the service counts them.
-    pub record_bytes: Claim<Option<u64>>,
-    /// Records of one append call.
-    pub batch_records: Claim<Option<u64>>,
-    /// Bytes of one append call.
-    pub batch_bytes: Claim<Option<u64>>,
-    /// Headers of one record.
-    pub headers: Claim<Option<u32>>,
-    /// Bytes of a key.
-    pub key_bytes: Claim<Option<u64>>,
-    /// What one answer of the service may bring over a buffer's bound, in bytes.
-    pub slack_bytes: u64,
-}
-
-impl Limits {
-    /// No limits.
-    pub const NONE: Self = Self {
-        record_bytes: Claim::Is(None),
-        batch_records: Claim::Is(None),
-        batch_bytes: Claim::Is(None),
-        headers: Claim::Is(None),
-        key_bytes: Claim::Is(None),
-        slack_bytes: 0,
-    };
 }
 
 /// What a backend promises for a topic as it is configured now: a snapshot, taken when the topic
