@@ -38,6 +38,20 @@ struct Seen {
     fault: Option<String>,
 }
 
+impl Seen {
+    /// The table says that the group stands at `at`; whether that was the last look.
+    fn looks(&mut self, before: u64, at: u64) -> bool {
+        if let Some(hole) = (0..at).find(|n| !self.settled.contains(n)) {
+            self.fault = Some(format!("the watermark {at} passed {hole}"));
+        }
+        if at < before {
+            self.fault = Some(format!("the watermark went from {before} to {at}"));
+        }
+        self.over = self.fault.is_some() || at == RECORDS as u64;
+        self.over
+    }
+}
+
 type Shared = Arc<Mutex<Seen>>;
 
 fn key(delivery: &Delivery) -> String {
@@ -134,20 +148,10 @@ async fn the_watermark_passes_no_hole_under_any_schedule() {
             let mut before = 0;
             loop {
                 let at = committed(&table).await;
-                let mut seen = watched.lock().unwrap();
-                let holes = (0..at).filter(|n| !seen.settled.contains(n));
-                if let Some(hole) = holes.min() {
-                    seen.fault = Some(format!("the watermark {at} passed {hole}"));
-                }
-                if at < before {
-                    seen.fault = Some(format!("the watermark went from {before} to {at}"));
-                }
-                before = at;
-                if seen.fault.is_some() || at == RECORDS as u64 {
-                    seen.over = true;
+                if watched.lock().unwrap().looks(before, at) {
                     return;
                 }
-                drop(seen);
+                before = at;
                 let soon = Duration::from_millis(1 + theirs.next() % 300);
                 tokio::time::sleep(soon).await;
             }

@@ -28,7 +28,7 @@ impl Seed {
     }
 }
 
-pub(crate) type Actor = Pin<Box<dyn Future<Output = ()>>>;
+pub(crate) type Actor = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Set by a wake-up of its actor; passed on to whoever waits for any of them.
 struct Flag {
@@ -66,12 +66,14 @@ pub(crate) async fn run(seed: &mut Seed, actors: Vec<Actor>) {
             .filter(|at| actors[*at].2.woken.load(Ordering::SeqCst))
             .collect();
         if ready.is_empty() {
+            let flags: Vec<Arc<Flag>> = actors.iter().map(|(.., flag)| Arc::clone(flag)).collect();
             let any = poll_fn(|cx| {
                 *waits.lock().unwrap() = Some(cx.waker().clone());
-                let any = actors
-                    .iter()
-                    .any(|(.., flag)| flag.woken.load(Ordering::SeqCst));
-                if any { Poll::Ready(()) } else { Poll::Pending }
+                if flags.iter().any(|flag| flag.woken.load(Ordering::SeqCst)) {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
             });
             if tokio::time::timeout(STUCK, any).await.is_err() {
                 let names: Vec<usize> = actors.iter().map(|(name, ..)| *name).collect();
