@@ -10,6 +10,7 @@ mod fan_out;
 mod group_start;
 mod located;
 mod poison;
+mod no_skip;
 mod range;
 mod redelivery;
 mod repeatable;
@@ -220,6 +221,7 @@ macro_rules! for_each_law {
             range,
             timed,
             sliced,
+            no_skip,
             seam,
             end,
             fan_out,

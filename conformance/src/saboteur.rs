@@ -11,6 +11,7 @@ mod group_start;
 mod located;
 mod matrix;
 mod poison;
+mod no_skip;
 mod range;
 mod redelivery;
 mod repeatable;
@@ -130,6 +131,7 @@ pub fn all() -> Vec<Saboteur> {
         range::ALL,
         timed::ALL,
         sliced::ALL,
+        no_skip::ALL,
         seam::ALL,
         end::ALL,
         fan_out::ALL,

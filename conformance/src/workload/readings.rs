@@ -299,6 +299,16 @@ impl Raw {
         Ok(())
     }
 
+    /// As [`until`](Self::until), and gives up quietly when nothing comes any more.
+    ///
+    /// # Errors
+    /// As for [`turn`](Self::turn).
+    pub async fn at_most(&mut self, trial: &Trial, records: usize) -> Judged<()> {
+        let come = self.until(trial, records);
+        let come = tokio::time::timeout(trial.patience() / 10, come).await;
+        come.unwrap_or(Ok(()))
+    }
+
     /// How often it said this, and after how many records the first time.
     pub fn told(&self, is: impl Fn(&Fetched) -> bool) -> (usize, Option<usize>) {
         let mut times = self.said.iter().filter(|(_, said)| is(said));
