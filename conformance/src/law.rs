@@ -8,6 +8,7 @@ mod durable;
 mod end;
 mod fan_out;
 mod group_start;
+mod gap_told;
 mod located;
 mod poison;
 mod no_skip;
@@ -230,6 +231,7 @@ macro_rules! for_each_law {
             redelivery,
             resume,
             poison,
+            gap_told,
         ] }
     };
 }

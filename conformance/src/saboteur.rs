@@ -8,6 +8,7 @@ mod durable;
 mod end;
 mod fan_out;
 mod group_start;
+mod gap_told;
 mod located;
 mod matrix;
 mod poison;
@@ -140,6 +141,8 @@ pub fn all() -> Vec<Saboteur> {
         redelivery::ALL,
         resume::ALL,
         poison::ALL,
+        gap_told::ALL,
+        truthful::ALL,
         whole::ALL,
     ]
     .concat()
