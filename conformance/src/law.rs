@@ -13,6 +13,7 @@ mod located;
 mod poison;
 mod no_skip;
 mod range;
+mod rebuilt;
 mod redelivery;
 mod repeatable;
 mod resume;
@@ -232,6 +233,7 @@ macro_rules! for_each_law {
             resume,
             poison,
             gap_told,
+            rebuilt,
         ] }
     };
 }

@@ -14,6 +14,7 @@ mod matrix;
 mod poison;
 mod no_skip;
 mod range;
+mod rebuilt;
 mod redelivery;
 mod repeatable;
 mod resume;
@@ -138,6 +139,9 @@ pub fn all() -> Vec<Saboteur> {
         fan_out::ALL,
         group_start::ALL,
         competing::ALL,
+        poison::ALL,
+        rebuilt::ALL,
+        range::ALL,
         redelivery::ALL,
         resume::ALL,
         poison::ALL,
