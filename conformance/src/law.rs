@@ -7,6 +7,7 @@ mod competing;
 mod durable;
 mod end;
 mod fan_out;
+mod fenced;
 mod group_start;
 mod gap_told;
 mod located;
@@ -226,6 +227,7 @@ macro_rules! for_each_law {
             no_skip,
             seam,
             end,
+            fenced,
             fan_out,
             group_start,
             competing,

@@ -7,6 +7,7 @@ mod competing;
 mod durable;
 mod end;
 mod fan_out;
+mod fenced;
 mod group_start;
 mod gap_told;
 mod located;
@@ -141,6 +142,7 @@ pub fn all() -> Vec<Saboteur> {
         competing::ALL,
         poison::ALL,
         rebuilt::ALL,
+        fenced::ALL,
         range::ALL,
         redelivery::ALL,
         resume::ALL,
