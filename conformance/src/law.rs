@@ -4,6 +4,7 @@
 //! looks at what another one judges, so that what a backend is caught at is what it does wrong.
 
 mod competing;
+mod alive;
 mod durable;
 mod end;
 mod fan_out;
@@ -236,6 +237,7 @@ macro_rules! for_each_law {
             poison,
             gap_told,
             rebuilt,
+            alive,
         ] }
     };
 }

@@ -136,7 +136,12 @@ async fn play(law: &Law, scene: &Scene, harness: &Arc<dyn Harness>, settings: &S
     // In a task of its own: a panic ends it and nothing else.
     let task = tokio::spawn((scene.play)(trial));
     let abort = task.abort_handle();
-    let told = tokio::time::timeout(settings.case, task).await;
+    // Virtual hours cost nothing: a case may idle for as long as it takes to see what ages.
+    let limit = match harness.time() {
+        Time::Virtual => settings.case * 60,
+        Time::Real => settings.case,
+    };
+    let told = tokio::time::timeout(limit, task).await;
     match told {
         Ok(Ok(Ok(counts))) if counts.is_empty() => Fate::Empty {
             why: "it counted nothing, and so shows nothing".into(),
@@ -161,7 +166,7 @@ async fn play(law: &Law, scene: &Scene, harness: &Arc<dyn Harness>, settings: &S
         Err(_) => {
             abort.abort();
             Fate::Broken {
-                why: format!("it did not end within {:?}", settings.case),
+                why: format!("it did not end within {limit:?}"),
             }
         }
     }

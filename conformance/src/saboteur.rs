@@ -4,6 +4,7 @@
 //! restart shows it. Each says which real bug it mirrors, and which law is meant to catch it.
 
 mod competing;
+mod alive;
 mod durable;
 mod end;
 mod fan_out;
@@ -150,6 +151,7 @@ pub fn all() -> Vec<Saboteur> {
         gap_told::ALL,
         truthful::ALL,
         whole::ALL,
+        alive::ALL,
     ]
     .concat()
 }

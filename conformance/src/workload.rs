@@ -1,11 +1,13 @@
 //! What cases append, and how they tell one record from another.
 
 pub(crate) mod groups;
+pub mod handles;
 pub mod readings;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use annals_core::capability::GroupNames;
 use annals_core::{Batch, Delivery, Record, Recorded, Subscription};
 
 use crate::trial::{During, Judged, Stage, Stop, Trial};
@@ -106,4 +108,10 @@ pub async fn delivered(
         .await
         .during("closing the subscription")?;
     Ok(taken)
+}
+
+/// Whether the topic can have groups.
+pub fn has_groups(stage: &Stage) -> bool {
+    let names = stage.capabilities().groups.names.known();
+    names.is_some_and(|names| *names != GroupNames::None)
 }
