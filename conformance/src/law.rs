@@ -3,17 +3,17 @@
 //! Each is a file of its own with its sentence, its workload, its faults and its checker; none
 //! looks at what another one judges, so that what a backend is caught at is what it does wrong.
 
-mod competing;
 mod alive;
+mod competing;
 mod durable;
 mod end;
 mod fan_out;
 mod fenced;
-mod group_start;
 mod gap_told;
+mod group_start;
 mod located;
-mod poison;
 mod no_skip;
+mod poison;
 mod range;
 mod rebuilt;
 mod redelivery;
@@ -228,6 +228,7 @@ macro_rules! for_each_law {
             no_skip,
             seam,
             end,
+            gap_told,
             fenced,
             fan_out,
             group_start,
@@ -235,7 +236,6 @@ macro_rules! for_each_law {
             redelivery,
             resume,
             poison,
-            gap_told,
             rebuilt,
             alive,
         ] }

@@ -3,18 +3,18 @@
 //! A saboteur breaks a model through a [`Hook`] at one crossing, or its harness where only a
 //! restart shows it. Each says which real bug it mirrors, and which law is meant to catch it.
 
-mod competing;
 mod alive;
+mod competing;
 mod durable;
 mod end;
 mod fan_out;
 mod fenced;
-mod group_start;
 mod gap_told;
+mod group_start;
 mod located;
 mod matrix;
-mod poison;
 mod no_skip;
+mod poison;
 mod range;
 mod rebuilt;
 mod redelivery;
@@ -138,20 +138,17 @@ pub fn all() -> Vec<Saboteur> {
         no_skip::ALL,
         seam::ALL,
         end::ALL,
+        gap_told::ALL,
+        fenced::ALL,
         fan_out::ALL,
         group_start::ALL,
         competing::ALL,
-        poison::ALL,
-        rebuilt::ALL,
-        fenced::ALL,
-        range::ALL,
         redelivery::ALL,
         resume::ALL,
         poison::ALL,
-        gap_told::ALL,
-        truthful::ALL,
-        whole::ALL,
+        rebuilt::ALL,
         alive::ALL,
+        whole::ALL,
     ]
     .concat()
 }
