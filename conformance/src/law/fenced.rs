@@ -317,7 +317,7 @@ async fn commits(trial: &Trial, stage: Stage, group: &str, what: Option<Disturb>
     let mut fenced = 0;
     for (of, old, new, two, three, last) in &stays {
         let before = row(leases, group, *of).await?;
-        for to in [Frontier::after(*last), Frontier::Ended, Frontier::Start] {
+        for to in [Frontier::after(*last), Frontier::ENDED, Frontier::START] {
             let zombie = Mark {
                 tenancy: *old,
                 to,

@@ -74,7 +74,7 @@ impl Hook for Reset {
         let mut table = below.load(group).await?;
         if self.1.load(Ordering::SeqCst) {
             for lease in table.iter_mut().flatten() {
-                if lease.at != Frontier::Ended && lease.at != Frontier::EARLIEST {
+                if !lease.at.is_ended() && lease.at != Frontier::EARLIEST {
                     self.0.mark();
                     lease.at = Frontier::EARLIEST;
                 }
@@ -111,7 +111,7 @@ impl Hook for Kept {
     ) -> Result<Opened> {
         let mut range = range.clone();
         for (partition, at) in range.from.clone().places() {
-            if *at == Frontier::Start {
+            if *at == Frontier::START {
                 self.0.mark();
                 range.from.set(partition, Frontier::EARLIEST);
             }

@@ -37,16 +37,17 @@ pub fn cursor(data: &[u8]) {
     for _ in 0..bytes.byte() % 5 {
         let partition = PartitionId::new(bytes.number());
         let time = Timestamp::from_millis(bytes.number().cast_signed());
-        let place = match bytes.byte() % 5 {
-            0 => Frontier::Start,
+        let clear = (bytes.byte() % 2 == 0).then_some(time);
+        let place = match bytes.byte() % 4 {
+            0 => Frontier::Start { clear },
             1 => Frontier::Since(time),
-            2 => Frontier::Ended,
-            kind => {
+            2 => Frontier::Ended { clear },
+            _ => {
                 let number = [(); 4].map(|()| bytes.number());
                 let sub = u32::try_from(bytes.number() >> 32).unwrap();
                 Frontier::After {
                     position: Position::wide(partition, number, sub),
-                    clear: (kind == 3).then_some(time),
+                    clear,
                 }
             }
         };
