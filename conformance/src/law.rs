@@ -5,6 +5,7 @@
 
 mod alive;
 mod competing;
+mod cursor_round_trip;
 mod durable;
 mod end;
 mod fan_out;
@@ -238,6 +239,7 @@ macro_rules! for_each_law {
             poison,
             rebuilt,
             alive,
+            cursor_round_trip,
         ] }
     };
 }

@@ -5,6 +5,7 @@
 
 mod alive;
 mod competing;
+mod cursor_round_trip;
 mod durable;
 mod end;
 mod fan_out;
@@ -148,6 +149,8 @@ pub fn all() -> Vec<Saboteur> {
         poison::ALL,
         rebuilt::ALL,
         alive::ALL,
+        cursor_round_trip::ALL,
+        truthful::ALL,
         whole::ALL,
     ]
     .concat()
