@@ -6,15 +6,19 @@
 mod alive;
 mod competing;
 mod cursor_round_trip;
+mod atomic_batch;
+mod condition;
 mod durable;
 mod end;
 mod fan_out;
 mod fenced;
 mod gap_told;
 mod group_start;
+mod key_order;
 mod located;
 mod no_skip;
 mod poison;
+mod outcome_per_record;
 mod range;
 mod rebuilt;
 mod redelivery;
@@ -221,6 +225,7 @@ macro_rules! for_each_law {
         $crate::$call! { $($head)* [
             durable,
             truthful,
+            outcome_per_record,
             located,
             repeatable,
             range,
@@ -231,6 +236,9 @@ macro_rules! for_each_law {
             end,
             gap_told,
             fenced,
+            key_order,
+            condition,
+            atomic_batch,
             fan_out,
             group_start,
             competing,

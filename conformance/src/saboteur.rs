@@ -6,16 +6,20 @@
 mod alive;
 mod competing;
 mod cursor_round_trip;
+mod atomic_batch;
+mod condition;
 mod durable;
 mod end;
 mod fan_out;
 mod fenced;
 mod gap_told;
 mod group_start;
+mod key_order;
 mod located;
 mod matrix;
 mod no_skip;
 mod poison;
+mod outcome_per_record;
 mod range;
 mod rebuilt;
 mod redelivery;
@@ -131,6 +135,7 @@ pub fn all() -> Vec<Saboteur> {
     [
         durable::ALL,
         truthful::ALL,
+        outcome_per_record::ALL,
         located::ALL,
         repeatable::ALL,
         range::ALL,
@@ -141,6 +146,9 @@ pub fn all() -> Vec<Saboteur> {
         end::ALL,
         gap_told::ALL,
         fenced::ALL,
+        key_order::ALL,
+        condition::ALL,
+        atomic_batch::ALL,
         fan_out::ALL,
         group_start::ALL,
         competing::ALL,

@@ -3,6 +3,7 @@
 pub(crate) mod groups;
 pub mod handles;
 pub mod readings;
+pub mod sights;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
