@@ -8,6 +8,7 @@ mod competing;
 mod cursor_round_trip;
 mod atomic_batch;
 mod condition;
+mod dedupe;
 mod durable;
 mod end;
 mod fan_out;
@@ -239,6 +240,7 @@ macro_rules! for_each_law {
             key_order,
             condition,
             atomic_batch,
+            dedupe,
             fan_out,
             group_start,
             competing,

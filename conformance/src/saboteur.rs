@@ -8,6 +8,7 @@ mod competing;
 mod cursor_round_trip;
 mod atomic_batch;
 mod condition;
+mod dedupe;
 mod durable;
 mod end;
 mod fan_out;
@@ -149,6 +150,7 @@ pub fn all() -> Vec<Saboteur> {
         key_order::ALL,
         condition::ALL,
         atomic_batch::ALL,
+        dedupe::ALL,
         fan_out::ALL,
         group_start::ALL,
         competing::ALL,

@@ -11,4 +11,5 @@ laws! { model_queue => QueueHarness::new(), refused: [located, repeatable, range
 laws! { model_queue => QueueHarness::new(), refused: [range, rebuilt] }
 laws! { model_queue => QueueHarness::new(), refused: [located, repeatable, range, timed, sliced, no_skip, seam, end, gap_told, cursor_round_trip] }
 laws! { model_sharded => ShardedHarness::new(), refused: [condition, atomic_batch] }
+laws! { model_sharded => ShardedHarness::new(), refused: [condition, atomic_batch, dedupe] }
 laws! { model_queue => QueueHarness::new(), refused: [located, repeatable, range, timed, sliced, condition, atomic_batch] }
