@@ -9,6 +9,7 @@ mod cursor_round_trip;
 mod atomic_batch;
 mod condition;
 mod dedupe;
+mod cancelled;
 mod durable;
 mod end;
 mod fan_out;
@@ -250,6 +251,7 @@ macro_rules! for_each_law {
             rebuilt,
             alive,
             cursor_round_trip,
+            cancelled,
         ] }
     };
 }

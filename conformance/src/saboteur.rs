@@ -9,6 +9,7 @@ mod cursor_round_trip;
 mod atomic_batch;
 mod condition;
 mod dedupe;
+mod cancelled;
 mod durable;
 mod end;
 mod fan_out;
@@ -162,6 +163,7 @@ pub fn all() -> Vec<Saboteur> {
         cursor_round_trip::ALL,
         truthful::ALL,
         whole::ALL,
+        cancelled::ALL,
     ]
     .concat()
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use crate::trial::{During, Judged, Stage, Stop, Trial, ensure};
 use crate::verdict::Counts;
 use crate::workload;
+use crate::workload::polls::Drops;
 
 /// Rooms of every kind: one record, a few, a page, one byte, none.
 pub const ROOMS: &[&[Room]] = &[
@@ -275,6 +276,29 @@ impl Raw {
             }
             Err(error) => Err(error).during("a fetch"),
         }
+    }
+
+    /// One more fetch, with the next room, that is dropped as `drops` has it.
+    ///
+    /// # Errors
+    /// As for [`turn`](Self::turn).
+    pub async fn turn_dropped(&mut self, trial: &Trial, drops: &mut Drops) -> Judged<()> {
+        let room = self.rooms.get(self.turns % self.rooms.len().max(1));
+        let room = room.copied().unwrap_or(Room::NONE);
+        let fetch = self.reader.fetch(room, &mut self.records);
+        let Some(told) = drops.turn(trial, "a fetch", fetch).await? else {
+            return Ok(());
+        };
+        self.turns += 1;
+        if self.turns > ENDLESS {
+            return Err(Stop::broken("a reading of a range does not end"));
+        }
+        match told.during("a fetch after dropped ones")? {
+            Fetched::End => self.over = true,
+            Fetched::PartitionEnded { .. } => self.over |= self.partition.is_some(),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Fetches until it has ended.
