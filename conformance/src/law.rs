@@ -4,12 +4,12 @@
 //! looks at what another one judges, so that what a backend is caught at is what it does wrong.
 
 mod alive;
-mod competing;
-mod cursor_round_trip;
 mod atomic_batch;
-mod condition;
-mod dedupe;
 mod cancelled;
+mod competing;
+mod condition;
+mod cursor_round_trip;
+mod dedupe;
 mod durable;
 mod end;
 mod fan_out;
@@ -19,8 +19,8 @@ mod group_start;
 mod key_order;
 mod located;
 mod no_skip;
-mod poison;
 mod outcome_per_record;
+mod poison;
 mod range;
 mod rebuilt;
 mod redelivery;
@@ -233,15 +233,16 @@ macro_rules! for_each_law {
             range,
             timed,
             sliced,
+            key_order,
             no_skip,
             seam,
             end,
             gap_told,
-            fenced,
-            key_order,
+            cursor_round_trip,
             condition,
             atomic_batch,
             dedupe,
+            fenced,
             fan_out,
             group_start,
             competing,
@@ -250,7 +251,6 @@ macro_rules! for_each_law {
             poison,
             rebuilt,
             alive,
-            cursor_round_trip,
             cancelled,
         ] }
     };

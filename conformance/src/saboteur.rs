@@ -4,12 +4,12 @@
 //! restart shows it. Each says which real bug it mirrors, and which law is meant to catch it.
 
 mod alive;
-mod competing;
-mod cursor_round_trip;
 mod atomic_batch;
-mod condition;
-mod dedupe;
 mod cancelled;
+mod competing;
+mod condition;
+mod cursor_round_trip;
+mod dedupe;
 mod durable;
 mod end;
 mod fan_out;
@@ -20,8 +20,8 @@ mod key_order;
 mod located;
 mod matrix;
 mod no_skip;
-mod poison;
 mod outcome_per_record;
+mod poison;
 mod range;
 mod rebuilt;
 mod redelivery;
@@ -143,15 +143,16 @@ pub fn all() -> Vec<Saboteur> {
         range::ALL,
         timed::ALL,
         sliced::ALL,
+        key_order::ALL,
         no_skip::ALL,
         seam::ALL,
         end::ALL,
         gap_told::ALL,
-        fenced::ALL,
-        key_order::ALL,
+        cursor_round_trip::ALL,
         condition::ALL,
         atomic_batch::ALL,
         dedupe::ALL,
+        fenced::ALL,
         fan_out::ALL,
         group_start::ALL,
         competing::ALL,
@@ -160,10 +161,8 @@ pub fn all() -> Vec<Saboteur> {
         poison::ALL,
         rebuilt::ALL,
         alive::ALL,
-        cursor_round_trip::ALL,
-        truthful::ALL,
-        whole::ALL,
         cancelled::ALL,
+        whole::ALL,
     ]
     .concat()
 }
