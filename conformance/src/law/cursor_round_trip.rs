@@ -312,7 +312,7 @@ async fn refused_everywhere(
         let mut cursor = cursor.clone();
         let id = own.places().next().map(|(id, _)| id);
         if let (Some(id), true) = (id, readings::has_lineage(stage)) {
-            let at = cursor.frontier(id).copied().unwrap_or(Frontier::Start);
+            let at = cursor.frontier(id).copied().unwrap_or(Frontier::START);
             cursor = Cursor::new(cursor.origin().clone(), [(id, at)], Rest::Outside);
         }
         cursor

@@ -165,7 +165,7 @@ impl Hook for Ten {
             _ => Vec::new(),
         };
         for id in beyond {
-            if located.frontier(id) != Some(&Frontier::Start) {
+            if located.frontier(id) != Some(&Frontier::START) {
                 self.0.mark();
                 located.remove(id);
             }
