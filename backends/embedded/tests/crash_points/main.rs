@@ -201,7 +201,7 @@ fn explore_all(seeds: u64, plan: &Plan) -> Result<usize, String> {
 
 #[test]
 fn every_crash_point_keeps_every_promise() {
-    let (seeds, least) = if full() { (16, 10_000) } else { (2, 1_000) };
+    let (seeds, least) = if full() { (12, 10_000) } else { (2, 1_000) };
     let first = first_seed();
     println!("seeds {first} to {}", first + seeds - 1);
     let points = explore_all(seeds, &PLAN).unwrap_or_else(|e| panic!("{e}"));

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals_core::driver::{Admin, Leases, Mark, Tenancy};
+use annals_core::driver::{Admin, Leases, Mark, Room, Tenancy};
 use annals_core::{Clock, Frontier, Group, PartitionId, Position, TopicName};
 use annals_embedded::disk::{Call, Disk, Fault, FaultyDisk};
 use annals_embedded::log::{
-    Condition, Dedupe, Encoded, Place, Request, Settings, Sizes, TopicId, Writer, create,
+    Condition, Dedupe, Encoded, Fetch, Place, Request, Scan, Settings, Sizes, StopAt, Topic,
+    TopicId, Writer, create,
 };
 use annals_embedded::{Builder, Embedded, Groups};
 use tokio::runtime::Runtime;
@@ -101,6 +102,21 @@ pub(crate) fn claim(disk: &Arc<dyn Disk>, runtime: &Runtime) -> Result<Embedded,
     }
 }
 
+/// Makes the indexes that are missing or torn, as the background and readers do: a group of appends
+/// makes one at most, and refuses what needs more. What cannot be made is told by the append.
+fn mend_indexes(topic: &Arc<Topic>) {
+    let _ = topic.index_sealed();
+    let room = Room {
+        records: 100,
+        bytes: 1 << 20,
+    };
+    for key in ["k0", "k1", "k2"] {
+        let mut scan = Scan::new(Arc::clone(topic), 0, StopAt::Never).of_key(key.into());
+        let mut records = Vec::new();
+        while !matches!(scan.fetch(room, &mut records), Ok(Fetch::CaughtUp) | Err(_)) {}
+    }
+}
+
 /// Commits what waits together; `group_done` hears of each group.
 pub(crate) fn commit(
     writer: &mut Writer,
@@ -121,6 +137,7 @@ pub(crate) fn commit(
         });
     }
     while !waiting.is_empty() {
+        mend_indexes(writer.topic());
         writer.commit(&mut waiting, drop);
         group_done(writer);
     }
