@@ -152,7 +152,7 @@ async fn compete(mut trial: Trial, cut: bool) -> Judged {
         .of("cut calls", trial.fired() - fired, usize::from(cut)))
 }
 
-/// One more member of a client of its own, which leaves after so many deliveries.
+/// One more member, which leaves after so many deliveries.
 async fn join(
     trial: &mut Trial,
     members: &mut JoinSet<Judged<()>>,
@@ -161,7 +161,12 @@ async fn join(
     (member, stays): (usize, usize),
     log: &Log,
 ) -> Judged<()> {
-    let client = trial.on(&stage.name).await?;
+    // Every other one beside another in one process, where one process has the group at a time.
+    let client = if member % 2 == 0 {
+        stage.clone()
+    } else {
+        trial.on(&stage.name).await?
+    };
     let subscription = groups::join(trial, &client, group)
         .in_flight(2 * HANDLERS, 1 << 20)
         .commit_interval(groups::moment(trial))
@@ -175,7 +180,7 @@ async fn join(
         log: log.clone(),
         rng: trial.rng.fork(),
     };
-    members.spawn(worker.run(client, subscription));
+    members.spawn(worker.run(subscription));
     Ok(())
 }
 
@@ -190,7 +195,7 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(mut self, client: Stage, subscription: Subscription) -> Judged<()> {
+    async fn run(mut self, subscription: Subscription) -> Judged<()> {
         let mut handlers = JoinSet::new();
         let mut taken = 0;
         let free = Arc::new(Semaphore::new(HANDLERS));
@@ -223,7 +228,7 @@ impl Worker {
         // Waits for the handlers. Whoever was robbed meanwhile is told so; others have it.
         let _ = subscription.close(CLOSE).await;
         while handlers.join_next().await.is_some() {}
-        client.close(CLOSE).await.during("closing the client")
+        Ok(())
     }
 }
 

@@ -1,16 +1,19 @@
 //! *Resume*: a group goes on where it was committed, whatever its members died of.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod history;
+
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use annals_core::TopicName;
 use annals_core::capability::Partitions;
-use annals_core::{Delivery, PartitionId, Recorded, Subscription, TopicName};
 
 use super::{ANY, Law, Shape};
 use crate::harness::{Call, Disturb, Fault, Time};
-use crate::trial::{During, Judged, Stage, Stop, Trial, ensure};
+use crate::trial::{During, Judged, Stage, Stop, Trial};
 use crate::verdict::Counts;
 use crate::workload::{self, groups};
+use history::{History, Life, Member};
 
 const GROUP: &str = "resume";
 const LIVES: usize = 6;
@@ -95,168 +98,6 @@ enum Share {
     None,
     Some,
     All,
-}
-
-/// All lives together.
-#[derive(Default, Debug)]
-struct History {
-    /// Where each record is: its partition, and the how-manieth it is there.
-    places: BTreeMap<String, (PartitionId, usize)>,
-    by_partition: BTreeMap<PartitionId, Vec<String>>,
-    /// Settled by some handler.
-    done: BTreeSet<String>,
-    /// Settled, and known to be stored so.
-    committed: BTreeSet<String>,
-    handed: usize,
-    /// In a handler's hands, unsettled, when a life ended.
-    left: usize,
-    /// How often a flush could say nothing of what is committed.
-    doubts: usize,
-}
-
-impl History {
-    fn handed(&mut self, record: &Recorded) -> Judged<()> {
-        let value = workload::text(record);
-        self.handed += 1;
-        ensure(!self.committed.contains(&value), || {
-            format!(
-                "{value:?} was settled and committed, and comes again at {:?}",
-                record.position()
-            )
-        })
-    }
-
-    /// Notes where the records are, where they can be read.
-    async fn look(&mut self, stage: &Stage) -> Judged<()> {
-        if Shape::of(stage.capabilities()) == Shape::Queue {
-            return Ok(());
-        }
-        self.by_partition.clear();
-        for record in stage.read_all().await? {
-            let Some(position) = record.position() else {
-                continue;
-            };
-            let records = self.by_partition.entry(position.partition()).or_default();
-            let value = workload::text(&record);
-            self.places
-                .insert(value.clone(), (position.partition(), records.len()));
-            records.push(value);
-        }
-        Ok(())
-    }
-}
-
-/// One member in one life.
-#[derive(Debug)]
-struct Member {
-    subscription: Subscription,
-    hand: Vec<Delivery>,
-    life: Life,
-}
-
-/// What is known of one member's life.
-#[derive(Default, Debug)]
-struct Life {
-    done: BTreeSet<String>,
-    /// The first record that it was handed of each partition.
-    first: BTreeMap<PartitionId, usize>,
-    /// A partition went and perhaps came back: nothing is known to be committed any more.
-    doubted: bool,
-}
-
-impl Life {
-    /// All that was settled has been told to the service: what is known to be committed by it. Up
-    /// to a record, that is what has no hole before it since the first that this member was handed.
-    fn committed(&self, history: &mut History, up_to: bool) {
-        if self.doubted {
-            history.doubts += 1;
-            return;
-        }
-        if !up_to {
-            history.committed.extend(self.done.iter().cloned());
-            return;
-        }
-        for (partition, first) in &self.first {
-            let records = history.by_partition.get(partition);
-            let behind = records.into_iter().flatten().skip(*first);
-            let whole = behind.take_while(|value| self.done.contains(*value));
-            history.committed.extend(whole.cloned());
-        }
-    }
-}
-
-impl Member {
-    async fn take(&mut self, history: &mut History, wait: Duration) -> Judged<()> {
-        let delivery = match groups::perhaps(&self.subscription, wait).await? {
-            Ok(delivery) => delivery,
-            Err(silent) => {
-                self.life.doubted |= !silent;
-                return Ok(());
-            }
-        };
-        history.handed(&delivery)?;
-        if let Some((partition, place)) = history.places.get(&workload::text(&delivery)) {
-            let first = self.life.first.entry(*partition).or_insert(*place);
-            *first = (*first).min(*place);
-        }
-        self.hand.push(delivery);
-        Ok(())
-    }
-
-    fn settle(&mut self, history: &mut History, index: usize) -> Delivery {
-        let delivery = self.hand.swap_remove(index);
-        let value = workload::text(&delivery);
-        history.done.insert(value.clone());
-        self.life.done.insert(value);
-        delivery
-    }
-
-    /// Settles, and waits a moment for it to be committed: an earlier one may be in the way.
-    async fn settle_and_wait(&mut self, history: &mut History, index: usize, wait: Duration) {
-        let delivery = self.settle(history, index);
-        let value = workload::text(&delivery);
-        match tokio::time::timeout(wait, delivery.done_and_wait()).await {
-            Ok(Ok(())) => {
-                history.committed.insert(value);
-            }
-            // Told to who waits, and to nobody else.
-            Ok(Err(_)) => self.life.doubted = true,
-            Err(_) => {}
-        }
-    }
-
-    /// Waits until all that was settled has been told.
-    async fn flush(&mut self, trial: &Trial, history: &mut History, up_to: bool) -> Judged<()> {
-        let flushed = trial.soon("a flush", self.subscription.flush()).await?;
-        told(flushed, &mut self.life)?;
-        self.life.committed(history, up_to);
-        Ok(())
-    }
-
-    /// Leaves in good order, with nothing in hand.
-    async fn close(self, trial: &Trial, history: &mut History, up_to: bool) -> Judged<()> {
-        let Self {
-            subscription,
-            hand,
-            mut life,
-        } = self;
-        drop(hand);
-        let closed = trial.soon("a close", subscription.close(CLOSE)).await?;
-        told(closed.map(drop), &mut life)?;
-        life.committed(history, up_to);
-        Ok(())
-    }
-}
-
-/// What was settled too late is nothing that is committed, and no mistake.
-fn told(result: Result<(), annals_core::Error>, life: &mut Life) -> Judged<()> {
-    match result {
-        Err(error) if groups::is_over(&error) => {
-            life.doubted = true;
-            Ok(())
-        }
-        other => other.during("committing"),
-    }
 }
 
 async fn lives(mut trial: Trial, plan: Plan) -> Judged {
@@ -347,7 +188,9 @@ async fn live(
         let stage = trial.on(topic).await?;
         let interval = Duration::from_millis(trial.rng.u64(1..600));
         let records = *trial.rng.choice([1, 4, 1_000].iter()).unwrap_or(&4);
+        // Killed ones are waited for at every turn, and an early loss is no mistake.
         let subscription = groups::join(trial, &stage, group)
+            .lease(groups::lease(trial) / 2)
             .commit_interval(interval)
             .in_flight(records, 1 << 20)
             .await
@@ -371,7 +214,7 @@ async fn live(
         };
         match trial.rng.u8(0..16) {
             0..8 if member.hand.len() < 12 => {
-                member.take(history, groups::moment(trial)).await?;
+                member.take(history, groups::moment(trial) / 2).await?;
             }
             0..13 if !member.hand.is_empty() && share != Share::None => {
                 let index = trial.rng.usize(0..member.hand.len());

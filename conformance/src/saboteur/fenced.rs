@@ -25,6 +25,13 @@ pub(super) const ALL: &[Saboteur] = &[
         make: |acted| Arc::new(InMemory(acted, Mutex::default())),
     },
     Saboteur {
+        name: "a_condition_opens_the_fence",
+        mirrors: "a conditional append goes by a path of its own that asks for no epoch",
+        model: Model::Log,
+        law: "fenced",
+        make: |acted| Arc::new(Conditional(acted)),
+    },
+    Saboteur {
         name: "fenced_and_stored",
         mirrors: "looks at the epoch after it has written: the refusal is told, and the record is there",
         model: Model::Log,
@@ -114,6 +121,29 @@ impl Sabotage for InMemory {
         below.disturb(topic, what).await
     }
 }
+
+#[derive(Debug)]
+struct Conditional(Acted);
+
+#[async_trait]
+impl Hook for Conditional {
+    async fn append(
+        &self,
+        below: &dyn Backend,
+        topic: &TopicName,
+        batch: &Batch,
+        options: &AppendOptions,
+    ) -> Result<AppendReport> {
+        let mut options = options.clone();
+        if options.epoch.is_some() && options.expect.is_some() {
+            self.0.mark();
+            options.epoch = None;
+        }
+        below.append(topic, batch, &options).await
+    }
+}
+
+impl Sabotage for Conditional {}
 
 #[derive(Debug)]
 struct StoredAllTheSame(Acted);

@@ -52,6 +52,20 @@ pub(super) const ALL: &[Saboteur] = &[
         },
     },
     Saboteur {
+        name: "long_delays_are_cut",
+        mirrors: "a delay over the service's most is cut to it in silence: SQS' fifteen minutes, here a second",
+        model: Model::Queue,
+        law: "redelivery",
+        make: |acted| {
+            Arc::new(Told::new(acted, |_, verdict| match verdict {
+                Verdict::Retry { after } => Some(Verdict::Retry {
+                    after: after.min(Duration::from_secs(1)),
+                }),
+                verdict => Some(verdict),
+            }))
+        },
+    },
+    Saboteur {
         name: "settled_comes_again",
         mirrors: "every seventh settlement is told and not stored: a delete that is eventually consistent",
         model: Model::Queue,
