@@ -17,6 +17,7 @@ mod fenced;
 mod gap_told;
 mod group_start;
 mod key_order;
+mod lineage;
 mod located;
 mod no_skip;
 mod outcome_per_record;
@@ -239,6 +240,7 @@ macro_rules! for_each_law {
             end,
             gap_told,
             cursor_round_trip,
+            lineage,
             condition,
             atomic_batch,
             dedupe,

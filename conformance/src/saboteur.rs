@@ -17,6 +17,7 @@ mod fenced;
 mod gap_told;
 mod group_start;
 mod key_order;
+mod lineage;
 mod located;
 mod matrix;
 mod no_skip;
@@ -149,6 +150,7 @@ pub fn all() -> Vec<Saboteur> {
         end::ALL,
         gap_told::ALL,
         cursor_round_trip::ALL,
+        lineage::ALL,
         condition::ALL,
         atomic_batch::ALL,
         dedupe::ALL,

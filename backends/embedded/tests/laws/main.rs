@@ -7,5 +7,5 @@ mod harness;
 use annals_conformance::laws;
 use harness::{Kind, LocalHarness};
 
-laws! { embedded => LocalHarness::new(Kind::Disk), refused: [] }
-laws! { memory => LocalHarness::new(Kind::Memory), refused: [durable] }
+laws! { embedded => LocalHarness::new(Kind::Disk), refused: [lineage] }
+laws! { memory => LocalHarness::new(Kind::Memory), refused: [durable, lineage] }
