@@ -7,6 +7,7 @@ mod alive;
 mod atomic_batch;
 mod cancelled;
 mod competing;
+mod bytes;
 mod condition;
 mod cursor_round_trip;
 mod dedupe;
@@ -254,6 +255,7 @@ macro_rules! for_each_law {
             rebuilt,
             alive,
             cancelled,
+            bytes,
         ] }
     };
 }

@@ -7,6 +7,7 @@ mod alive;
 mod atomic_batch;
 mod cancelled;
 mod competing;
+mod bytes;
 mod condition;
 mod cursor_round_trip;
 mod dedupe;
@@ -164,6 +165,7 @@ pub fn all() -> Vec<Saboteur> {
         rebuilt::ALL,
         alive::ALL,
         cancelled::ALL,
+        bytes::ALL,
         whole::ALL,
     ]
     .concat()

@@ -1,8 +1,10 @@
 //! All that there is to see of a topic: by a replay, below core, by a group.
 
+use std::collections::BTreeSet;
+
 use annals_core::capability::GroupNames;
 use annals_core::driver::Stop as Bound;
-use annals_core::{Batch, Key, Record, Recorded};
+use annals_core::{Batch, Key, PartitionId, Record, Recorded, Stored};
 
 use super::readings::{self, ROOMS};
 use crate::law::Shape;
@@ -13,6 +15,8 @@ use crate::workload;
 const MARKERS: u32 = 9_000;
 /// Markers without a key.
 const KEYLESS: usize = 3;
+/// So many keys are tried to reach every partition.
+const PROBES: usize = 200;
 
 /// What one way of looking showed, markers left out.
 #[derive(Debug)]
@@ -30,15 +34,39 @@ impl Sight {
     }
 }
 
-/// Appends a marker behind each of `keys`, and some without a key.
+/// Appends a marker behind each of `keys`, some without a key, and one in each open partition.
 async fn mark(stage: &Stage, keys: &[Key], round: u32) -> Judged<Vec<String>> {
     let marker = |number| Record::new(workload::value(MARKERS + round, number));
     let keyed = keys.iter().zip(KEYLESS..);
     let keyed = keyed.map(|(key, number)| marker(number).key(key.clone()));
     let markers: Batch = (0..KEYLESS).map(marker).chain(keyed).collect();
-    let offered = workload::offered(&markers);
+    let mut offered = workload::offered(&markers);
     let told = stage.topic.append(markers).await;
-    told.during("appending the markers")?;
+    let told = told.during("appending the markers")?;
+    // Where receipts name partitions none is left without a marker: keys are probed for one.
+    let place = |stored: &Stored| {
+        let at = stored.position.map(|position| position.partition());
+        stored.partition.or(at)
+    };
+    let mut marked: BTreeSet<PartitionId> = told.records().iter().filter_map(place).collect();
+    if marked.is_empty() {
+        return Ok(offered);
+    }
+    let listed = stage.backend.partitions(&stage.name).await;
+    let listed = listed.during("listing the partitions")?;
+    let open = listed.iter().filter(|partition| partition.open);
+    let open: BTreeSet<PartitionId> = open.map(|partition| partition.id).collect();
+    for probe in 0..PROBES {
+        if open.is_subset(&marked) {
+            break;
+        }
+        let number = offered.len();
+        offered.push(workload::value(MARKERS + round, number));
+        let record = marker(number).key(format!("probe-{probe}"));
+        let told = stage.topic.append(record).await;
+        let told = told.during("appending a marker")?;
+        marked.extend(told.records().iter().filter_map(place));
+    }
     Ok(offered)
 }
 
