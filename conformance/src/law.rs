@@ -17,6 +17,7 @@ mod fan_out;
 mod fenced;
 mod gap_told;
 mod group_start;
+mod isolated;
 mod key_order;
 mod lineage;
 mod located;
@@ -256,6 +257,7 @@ macro_rules! for_each_law {
             alive,
             cancelled,
             bytes,
+            isolated,
         ] }
     };
 }

@@ -17,6 +17,7 @@ mod fan_out;
 mod fenced;
 mod gap_told;
 mod group_start;
+mod isolated;
 mod key_order;
 mod lineage;
 mod located;
@@ -166,6 +167,7 @@ pub fn all() -> Vec<Saboteur> {
         alive::ALL,
         cancelled::ALL,
         bytes::ALL,
+        isolated::ALL,
         whole::ALL,
     ]
     .concat()
