@@ -11,6 +11,9 @@ mod bytes;
 mod condition;
 mod cursor_round_trip;
 mod dedupe;
+mod bounded;
+mod cancelled;
+mod closed;
 mod durable;
 mod end;
 mod fan_out;
@@ -258,6 +261,8 @@ macro_rules! for_each_law {
             cancelled,
             bytes,
             isolated,
+            bounded,
+            closed,
         ] }
     };
 }

@@ -11,6 +11,9 @@ mod bytes;
 mod condition;
 mod cursor_round_trip;
 mod dedupe;
+mod bounded;
+mod cancelled;
+mod closed;
 mod durable;
 mod end;
 mod fan_out;
@@ -169,6 +172,8 @@ pub fn all() -> Vec<Saboteur> {
         bytes::ALL,
         isolated::ALL,
         whole::ALL,
+        bounded::ALL,
+        closed::ALL,
     ]
     .concat()
 }
