@@ -78,6 +78,17 @@ impl History {
         self.0.values().map(Vec::len).sum()
     }
 
+    /// How many of each partition are gone, of those that some are kept of.
+    fn kept(&self, kept: &[Recorded]) -> BTreeMap<PartitionId, usize> {
+        let mut first = BTreeMap::new();
+        for position in kept.iter().filter_map(Recorded::position) {
+            if let Some(at) = self.place(position) {
+                first.entry(position.partition()).or_insert(at);
+            }
+        }
+        first
+    }
+
     /// Whether one continues the other, or is it.
     fn continues(&self, one: PartitionId, other: PartitionId) -> bool {
         one == other
@@ -269,9 +280,7 @@ async fn cursors(stage: &Stage) -> Judged<Vec<(Cursor, Vec<Recorded>)>> {
     let mut replay = stage.topic.replay(readings::first(stage)).await?;
     let mut read = Vec::new();
     loop {
-        if read.len() % 7 == 0 || read.len() + 2 > SOME {
-            cursors.push((replay.cursor().clone(), read.clone()));
-        }
+        cursors.push((replay.cursor().clone(), read.clone()));
         let Some(record) = replay.next().await.during("reading")? else {
             return Ok(cursors);
         };
@@ -280,6 +289,14 @@ async fn cursors(stage: &Stage) -> Judged<Vec<(Cursor, Vec<Recorded>)>> {
             "more is read than was appended".into()
         })?;
     }
+}
+
+/// Whether as many of a partition have been read as are gone, or one more or less.
+fn is_at_an_edge(kept: &BTreeMap<PartitionId, usize>, read: &[Recorded]) -> bool {
+    kept.iter().any(|(id, first)| {
+        let of = |record: &&Recorded| record.position().is_some_and(|p| p.partition() == *id);
+        read.iter().filter(of).count().abs_diff(*first) <= 1
+    })
 }
 
 /// From everywhere, to the end.
@@ -304,7 +321,12 @@ async fn from_everywhere(
             add(&watch);
         }
     }
-    for (cursor, read) in cursors {
+    let kept = history.kept(&stage.read_all().await?);
+    for (number, (cursor, read)) in cursors.iter().enumerate() {
+        // Some of all, and those right at an edge: where one record is missing, or none.
+        if number % 9 > 0 && !is_at_an_edge(&kept, read) {
+            continue;
+        }
         let mut replay = stage.topic.replay(cursor).await?;
         let what = format!("a replay from {cursor}");
         let mut watch = Watch::new(what, stage, history).behind(read);

@@ -165,7 +165,7 @@ async fn batches(trial: Trial) -> Judged {
     let other = trial.on(&stage.name).await?;
     let mut receipts = Receipts::default();
     let mut from = 0;
-    for (number, size) in [1, 2, 10, 11, 100, 1, 300].into_iter().enumerate() {
+    for (number, size) in [1, 2, 10, 11, 100, 1, 520].into_iter().enumerate() {
         let client = if number % 2 == 0 { &stage } else { &other };
         receipts
             .append(client, workload::batch(1, from, size, 7))

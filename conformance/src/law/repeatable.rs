@@ -227,9 +227,13 @@ async fn while_others_append(trial: Trial) -> Judged {
 }
 
 async fn grown(trial: Trial) -> Judged {
-    let stage = trial.stage(&Want::default()).await?;
-    readings::append_varied(&stage, 1, 0, SOME).await?;
+    let stage = readings::several(&trial, 3).await?;
+    readings::append_varied(&stage, 1, 0, SOME / 2).await?;
+    readings::reshape(&trial, &stage, 0).await?;
+    readings::append_varied(&stage, 1, SOME / 2, SOME / 2).await?;
     let range = whole(&stage, SOME).await?;
+    // Its partitions change too, where they do.
+    readings::reshape(&trial, &stage, 1).await?;
     readings::append_varied(&stage, 1, SOME, 3 * SOME).await?;
     let other = trial.on(&stage.name).await?;
     let read = range.raw(&trial, &other, ROOMS).await?;

@@ -49,7 +49,7 @@ pub fn varied(writer: u32, from: usize, records: usize) -> Vec<Record> {
         .map(|number| {
             let mut value = workload::value(writer, number);
             if number % 11 == 3 {
-                value.push_str(&"x".repeat(300));
+                value.push_str(&"x".repeat(120));
             }
             let record = Record::new(value);
             let record = match number % 5 {
