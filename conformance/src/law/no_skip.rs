@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use annals_core::driver::Stop as Bound;
-use annals_core::{Recorded, Replay, Start, Until};
+use annals_core::{Recorded, Replay, Signal, Start, Until};
 
 use super::{Law, REPLAYED};
 use crate::harness::{Call, Disturb, Fault, Want};
@@ -31,6 +31,7 @@ pub(crate) fn law() -> Law {
     })
     .case("of four who append at once", four_writers)
     .case("of what comes before it looks", before_it_looks)
+    .case("of what comes while it waits", while_it_waits)
     .case("of a burst larger than a page", burst)
     .case("below core, with any room", below_core)
     .case("of two followers, from the end's cursor too", two_followers)
@@ -184,6 +185,35 @@ async fn before_it_looks(trial: Trial) -> Judged {
         }
     }
     Ok(Counts::new().of("records followed", seen, 40))
+}
+
+/// Caught up, and waiting, when one comes, or several at once.
+async fn while_it_waits(trial: Trial) -> Judged {
+    let stage = readings::several(&trial, 3).await?;
+    readings::append_varied(&stage, 8, 0, BEFORE).await?;
+    let writer = trial.on(&stage.name).await?;
+    let mut follower = Follower::latest(&stage).await?;
+    loop {
+        let signal = trial.soon("catching up", follower.follow.next_signal());
+        match signal.await?.during("catching up")? {
+            Some(Signal::CaughtUp(_)) => break,
+            Some(Signal::Record(record)) => follower.take(Some(record))?,
+            _ => {}
+        }
+    }
+    let mut from = 0;
+    for burst in [1, 2, 30, 3, 120, 1] {
+        let next = tokio::time::timeout(trial.patience(), follower.follow.next());
+        let (next, written) = tokio::join!(next, readings::append_varied(&writer, 1, from, burst));
+        written?;
+        from += burst;
+        // That nothing comes at all the whole shows.
+        if let Ok(next) = next {
+            follower.take(next.during("following")?)?;
+        }
+        follower.misses_nothing(&trial, &stage).await?;
+    }
+    Ok(Counts::new().of("records followed", follower.seen.len(), from))
 }
 
 async fn burst(trial: Trial) -> Judged {

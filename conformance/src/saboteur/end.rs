@@ -1,6 +1,7 @@
 //! Saboteurs of *end*.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use annals_core::driver::{Backend, Fetched, Opened, ReadRange, Reader, Room, Stop};
@@ -8,6 +9,7 @@ use annals_core::{Cursor, Frontier, Position, Recorded, Result, Start, TopicName
 use async_trait::async_trait;
 
 use super::{Acted, Model, Sabotage, Saboteur};
+use crate::harness::{Cannot, Disturb, Harness};
 use crate::tap::{Hook, Passage};
 
 pub(super) const ALL: &[Saboteur] = &[
@@ -31,6 +33,13 @@ pub(super) const ALL: &[Saboteur] = &[
         model: Model::Sharded,
         law: "end",
         make: |acted| Arc::new(Lags(acted)),
+    },
+    Saboteur {
+        name: "the_end_counts_what_is_kept",
+        mirrors: "goes back when retention has taken something, as an end does that is the start and a count that are read one after the other",
+        model: Model::Log,
+        law: "end",
+        make: |acted| Arc::new(Counts(acted, AtomicBool::new(false))),
     },
 ];
 
@@ -131,16 +140,54 @@ impl Hook for Lags {
         if *start != Start::Latest {
             return Ok(end);
         }
-        for (id, at) in end.clone().places() {
-            if let Frontier::After { position, .. } = at {
-                let [a, b, c, number] = position.number();
-                let before = Position::wide(id, [a, b, c, number.saturating_sub(1)], 0);
-                self.0.mark();
-                end.set(id, Frontier::after(before));
-            }
+        step_back(&mut end, &self.0);
+        Ok(end)
+    }
+}
+
+/// Every partition ends one record before it does.
+fn step_back(end: &mut Cursor, acted: &Acted) {
+    for (id, at) in end.clone().places() {
+        if let Frontier::After { position, .. } = at {
+            let [a, b, c, number] = position.number();
+            let before = Position::wide(id, [a, b, c, number.saturating_sub(1)], 0);
+            acted.mark();
+            end.set(id, Frontier::after(before));
+        }
+    }
+}
+
+impl Sabotage for Lags {}
+
+#[derive(Debug)]
+struct Counts(Acted, AtomicBool);
+
+#[async_trait]
+impl Hook for Counts {
+    async fn locate(
+        &self,
+        below: &dyn Backend,
+        topic: &TopicName,
+        start: &Start,
+    ) -> Result<Cursor> {
+        let mut end = below.locate(topic, start).await?;
+        if *start == Start::Latest && self.1.load(Ordering::SeqCst) {
+            step_back(&mut end, &self.0);
         }
         Ok(end)
     }
 }
 
-impl Sabotage for Lags {}
+#[async_trait]
+impl Sabotage for Counts {
+    async fn disturb(
+        &self,
+        below: &dyn Harness,
+        topic: &TopicName,
+        what: Disturb,
+    ) -> Result<(), Cannot> {
+        self.1
+            .fetch_or(matches!(what, Disturb::Trim { .. }), Ordering::SeqCst);
+        below.disturb(topic, what).await
+    }
+}

@@ -38,6 +38,11 @@ fn follows(passage: &Passage) -> bool {
     range.is_some_and(|range| range.stop == Stop::Never)
 }
 
+fn began_at_a_place(passage: &Passage) -> bool {
+    let range = passage.range.as_ref();
+    range.is_some_and(|range| range.from.places().any(|(_, at)| at.position().is_some()))
+}
+
 #[derive(Debug)]
 struct Passes(Acted);
 
@@ -52,10 +57,10 @@ impl Hook for Passes {
     ) -> Result<Fetched> {
         let before = out.len();
         let told = below.fetch(room, out).await?;
-        // Two at once behind the seam: the first was still in flight.
-        if told == Fetched::CaughtUp {
+        // Some at once behind the end that it began at: the first was still in flight.
+        if told == Fetched::CaughtUp && passage.passed == 0 && began_at_a_place(passage) {
             passage.mark = 1;
-        } else if passage.mark == 1 && follows(passage) && out.len() > before + 1 {
+        } else if passage.mark == 1 && follows(passage) && out.len() > before + 2 {
             self.0.mark();
             out.remove(before);
         }

@@ -108,6 +108,7 @@ impl Hook for Wraps {
     ) -> Result<Opened> {
         let mut range = range.clone();
         if let Stop::Through(to) = &range.stop
+            && to.origin() == range.from.origin()
             && range.from.places().any(|(id, from)| {
                 let end = to.frontier(id).and_then(Frontier::position);
                 end.is_some_and(|end| from.position() > Some(end))
