@@ -5,15 +5,14 @@
 
 mod alive;
 mod atomic_batch;
-mod cancelled;
-mod competing;
+mod bounded;
 mod bytes;
+mod cancelled;
+mod closed;
+mod competing;
 mod condition;
 mod cursor_round_trip;
 mod dedupe;
-mod bounded;
-mod cancelled;
-mod closed;
 mod durable;
 mod end;
 mod fan_out;
@@ -240,12 +239,12 @@ macro_rules! for_each_law {
             timed,
             sliced,
             key_order,
+            lineage,
             no_skip,
             seam,
             end,
             gap_told,
             cursor_round_trip,
-            lineage,
             condition,
             atomic_batch,
             dedupe,
@@ -257,12 +256,12 @@ macro_rules! for_each_law {
             resume,
             poison,
             rebuilt,
+            bytes,
             alive,
             cancelled,
-            bytes,
-            isolated,
             bounded,
             closed,
+            isolated,
         ] }
     };
 }

@@ -5,15 +5,14 @@
 
 mod alive;
 mod atomic_batch;
-mod cancelled;
-mod competing;
+mod bounded;
 mod bytes;
+mod cancelled;
+mod closed;
+mod competing;
 mod condition;
 mod cursor_round_trip;
 mod dedupe;
-mod bounded;
-mod cancelled;
-mod closed;
 mod durable;
 mod end;
 mod fan_out;
@@ -150,12 +149,12 @@ pub fn all() -> Vec<Saboteur> {
         timed::ALL,
         sliced::ALL,
         key_order::ALL,
+        lineage::ALL,
         no_skip::ALL,
         seam::ALL,
         end::ALL,
         gap_told::ALL,
         cursor_round_trip::ALL,
-        lineage::ALL,
         condition::ALL,
         atomic_batch::ALL,
         dedupe::ALL,
@@ -167,13 +166,13 @@ pub fn all() -> Vec<Saboteur> {
         resume::ALL,
         poison::ALL,
         rebuilt::ALL,
+        bytes::ALL,
         alive::ALL,
         cancelled::ALL,
-        bytes::ALL,
-        isolated::ALL,
-        whole::ALL,
         bounded::ALL,
         closed::ALL,
+        isolated::ALL,
+        whole::ALL,
     ]
     .concat()
 }
