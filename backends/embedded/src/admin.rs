@@ -243,6 +243,7 @@ impl Admin for Embedded {
 
     async fn topics(&self) -> Result<Vec<TopicName>> {
         let root = self.root();
+        root.check()?;
         blocking(move || {
             let entries = match root.disk.list(&root.dir) {
                 Ok(entries) => entries,

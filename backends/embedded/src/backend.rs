@@ -19,11 +19,13 @@ use annals_core::{
     AppendReport, Batch, Capabilities, Clock, Cursor, Error, Group, Result, Start, TopicName,
 };
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use crate::admin::{dedupe_of, partition, retention_of};
 use crate::config::{Config, Place};
 use crate::disk::{Disk, MemoryDisk, RealDisk};
 use crate::error::{blocking, runtime};
+use crate::groups::Ended;
 use crate::log::{Settings, Sizes};
 use crate::root::{Root, lock};
 use crate::{append, read};
@@ -58,6 +60,8 @@ struct Handle {
     root: Mutex<Option<Arc<Root>>>,
     /// Stands in for the root once this handle is closed.
     closed: Arc<Root>,
+    /// Turns true when this handle is closed under its readers.
+    ended: watch::Sender<bool>,
     config: Config,
     memory: bool,
 }
@@ -170,6 +174,7 @@ impl Builder {
         };
         Ok(Embedded(Arc::new(Handle {
             closed: Root::shut(),
+            ended: watch::Sender::new(false),
             root: Mutex::new(Some(root)),
             config: self.config,
             memory,
@@ -281,6 +286,7 @@ impl Embedded {
         }
         Ok(Self(Arc::new(Handle {
             closed: Arc::clone(&self.0.closed),
+            ended: watch::Sender::new(false),
             root: Mutex::new(Some(root)),
             config: self.0.config.clone(),
             memory: self.0.memory,
@@ -403,11 +409,16 @@ impl Backend for Embedded {
     }
 
     async fn read(&self, topic: &TopicName, range: &ReadRange) -> Result<Opened> {
-        read::open(&self.root(), self.name(), topic, range).await
+        let ended = self.0.ended.subscribe();
+        read::open(&self.root(), self.name(), topic, range, ended).await
     }
 
     fn leases(&self, topic: &TopicName) -> Option<Arc<dyn Leases>> {
-        Some(Arc::new(self.root().open(topic).groups.clone()))
+        let root = self.root();
+        if root.closed.load(Ordering::SeqCst) {
+            return Some(Arc::new(Ended));
+        }
+        Some(Arc::new(root.open(topic).groups.clone()))
     }
 
     async fn subscribe(
@@ -430,6 +441,7 @@ impl Backend for Embedded {
         let Some(root) = lock(&self.0.root).take() else {
             return Ok(());
         };
+        self.0.ended.send_replace(true);
         if !leave(&root) {
             // Others in this process go on.
             return Ok(());

@@ -6,6 +6,7 @@
 
 mod create;
 mod cursor;
+mod ended;
 mod tenancy;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,8 @@ use crate::disk::{Disk, DiskLock, OpenMode};
 use crate::error::{blocking, of_io};
 use crate::slot::Slot;
 use cursor::Row;
+
+pub(crate) use ended::Ended;
 
 /// The groups of one topic, as all members of this process use them.
 ///

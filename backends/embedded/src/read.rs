@@ -13,6 +13,7 @@ use annals_core::{
     Result, Retry, Start, Timestamp, TopicName,
 };
 use async_trait::async_trait;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::append::incarnation;
@@ -144,6 +145,7 @@ pub(crate) async fn open(
     scheme: &'static str,
     name: &TopicName,
     range: &ReadRange,
+    ended: watch::Receiver<bool>,
 ) -> Result<Opened> {
     let topic = root.topic(name).await?;
     let gone = root.open(name).gone();
@@ -185,7 +187,7 @@ pub(crate) async fn open(
         };
         let reader = LogReader {
             _root: root,
-            waiter: Waiter::new(&topic, gone)?,
+            waiter: Waiter::new(&topic, gone, ended)?,
             topic,
             budget: range.budget.clone(),
             state: scan.map_or(State::Done, State::Idle),
@@ -456,6 +458,9 @@ impl Reader for LogReader {
             if left {
                 // Records come before what follows them, and there is no room.
                 std::future::pending::<()>().await;
+            }
+            if !matches!(self.state, State::Done) {
+                self.waiter.check()?;
             }
             match self.after.take() {
                 Some(Err(e)) => return Err(e),

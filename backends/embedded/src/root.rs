@@ -118,6 +118,14 @@ impl Root {
         root
     }
 
+    /// `Closed` once it is.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(closed());
+        }
+        Ok(())
+    }
+
     pub(crate) fn place(&self, topic: &TopicName) -> Place {
         Place {
             disk: Arc::clone(&self.disk),
@@ -157,9 +165,7 @@ impl Root {
         })
         .await
         .map_err(|e| e.on_topic(topic))?;
-        if self.closed.load(Ordering::SeqCst) {
-            return Err(closed());
-        }
+        self.check()?;
         *lock(&open.log) = Some(log.clone());
         retention::watch(log.topic());
         index::watch(log.topic());
@@ -168,9 +174,7 @@ impl Root {
 
     /// A topic for reading: the writer's own view where this process writes.
     pub(crate) async fn topic(self: &Arc<Self>, topic: &TopicName) -> Result<Arc<Topic>> {
-        if self.closed.load(Ordering::SeqCst) {
-            return Err(closed());
-        }
+        self.check()?;
         let open = self.open(topic);
         if let Some(log) = lock(&open.log).clone() {
             return Ok(Arc::clone(log.topic()));
@@ -198,9 +202,7 @@ impl Root {
     /// Becomes the writer of this directory, which is made if it is not there. Blocks.
     pub(crate) fn claim(&self) -> Result<()> {
         let mut held = lock(&self.lock);
-        if self.closed.load(Ordering::SeqCst) {
-            return Err(closed());
-        }
+        self.check()?;
         if held.is_some() {
             return Ok(());
         }

@@ -20,13 +20,19 @@ pub(super) struct Waiter {
     topic: Arc<Topic>,
     ends: watch::Receiver<End>,
     gone: watch::Receiver<bool>,
+    ended: watch::Receiver<bool>,
     /// Where another process writes: a watch on its `tail`.
     tail: Option<(Box<dyn DiskWatch>, Arc<Notify>)>,
 }
 
 impl Waiter {
-    /// Blocks.
-    pub(super) fn new(topic: &Arc<Topic>, gone: watch::Receiver<bool>) -> Result<Self> {
+    /// `gone`: the topic is deleted, or the log closed; `ended`: the handle is closed that it reads
+    /// for. Blocks.
+    pub(super) fn new(
+        topic: &Arc<Topic>,
+        gone: watch::Receiver<bool>,
+        ended: watch::Receiver<bool>,
+    ) -> Result<Self> {
         let tail = if topic.is_written_here() {
             None
         } else {
@@ -46,6 +52,7 @@ impl Waiter {
             topic: Arc::clone(topic),
             ends: topic.watch(),
             gone,
+            ended,
             tail,
         })
     }
@@ -65,11 +72,13 @@ impl Waiter {
                 "the topic was deleted, or the log closed, while it was being read",
             ));
         }
+        self.check()?;
         let Some((_, notify)) = &self.tail else {
             let grown = self.ends.wait_for(|end| end.next > next);
             tokio::select! {
                 _ = grown => {}
                 _ = self.gone.changed() => {}
+                () = ended(&mut self.ended) => {}
                 () = tokio::time::sleep(look) => {}
             }
             return Ok(());
@@ -77,6 +86,7 @@ impl Waiter {
         let timed_out = tokio::select! {
             () = notify.notified() => false,
             _ = self.gone.changed() => false,
+            () = ended(&mut self.ended) => false,
             () = tokio::time::sleep(look) => true,
         };
         if timed_out {
@@ -88,5 +98,22 @@ impl Waiter {
             }
         }
         Ok(())
+    }
+
+    /// `Closed` once the handle is that it waits for.
+    pub(super) fn check(&self) -> Result<()> {
+        if *self.ended.borrow() {
+            return Err(Error::closed(
+                "this handle was closed while it was read by; connect again to go on",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Returns when the handle is closed. One that was dropped is not: whoever reads goes on.
+async fn ended(ended: &mut watch::Receiver<bool>) {
+    if ended.wait_for(|ended| *ended).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
