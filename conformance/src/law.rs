@@ -13,6 +13,10 @@ mod competing;
 mod condition;
 mod cursor_round_trip;
 mod dedupe;
+mod bounded;
+mod cancelled;
+mod closed;
+mod declared;
 mod durable;
 mod end;
 mod fan_out;
@@ -262,6 +266,11 @@ macro_rules! for_each_law {
             bounded,
             closed,
             isolated,
+            alive,
+            cancelled,
+            bounded,
+            closed,
+            declared,
         ] }
     };
 }

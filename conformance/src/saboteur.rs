@@ -13,6 +13,10 @@ mod competing;
 mod condition;
 mod cursor_round_trip;
 mod dedupe;
+mod bounded;
+mod cancelled;
+mod closed;
+mod declared;
 mod durable;
 mod end;
 mod fan_out;
@@ -173,6 +177,11 @@ pub fn all() -> Vec<Saboteur> {
         closed::ALL,
         isolated::ALL,
         whole::ALL,
+        alive::ALL,
+        cancelled::ALL,
+        bounded::ALL,
+        closed::ALL,
+        declared::ALL,
     ]
     .concat()
 }
