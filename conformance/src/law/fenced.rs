@@ -41,6 +41,9 @@ pub(crate) fn law() -> Law {
     .fault("commits and settlements of an old holder after a kill", |trial| {
         settles(trial, Some(Disturb::Kill))
     })
+    .fault("commits and settlements of an old holder after a restart", |trial| {
+        settles(trial, Some(Disturb::Restart))
+    })
     .refusal("an epoch is refused", |trial| async move {
         let stage = trial.stage(&Want::default()).await?;
         no_epochs(&trial, &stage).await

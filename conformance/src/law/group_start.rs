@@ -32,6 +32,9 @@ pub(crate) fn law() -> Law {
     .fault("every start, killed before the first commit", |trial| {
         every_start(trial, Ends::Killed)
     })
+    .fault("every start, the service restarted before the first commit", |trial| {
+        every_start(trial, Ends::Restarted)
+    })
     .refusal("without groups of any name", refused)
 }
 
@@ -40,6 +43,7 @@ pub(crate) fn law() -> Law {
 enum Ends {
     Closed,
     Killed,
+    Restarted,
 }
 
 /// One start, and what of the records that were there before it a group is handed.
@@ -230,6 +234,9 @@ async fn begin(
             .await?
             .during("closing")?;
         stage.close(CLOSE).await.during("closing the client")?;
+        if ends == Ends::Restarted {
+            trial.disturb(topic, Disturb::Restart).await?;
+        }
     }
     let stage = trial.on(topic).await?;
     // Whoever finds the group there goes on at its commit, whatever it asks for.

@@ -60,6 +60,15 @@ pub(crate) fn law() -> Law {
             },
         )
     })
+    .fault("the service restarts between lives", |trial| {
+        lives(
+            trial,
+            Plan {
+                restarted: true,
+                ..Plan::default()
+            },
+        )
+    })
     .deep("more lives that are killed at drawn points", |trial| {
         let plan = Plan {
             killed: true,
@@ -76,6 +85,7 @@ pub(crate) fn law() -> Law {
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     killed: bool,
+    restarted: bool,
     members: usize,
     lossy: bool,
     rounds: usize,
@@ -85,6 +95,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             killed: false,
+            restarted: false,
             members: 1,
             lossy: false,
             rounds: 1,
@@ -274,6 +285,9 @@ async fn live(
     for (stage, member) in members {
         member.close(trial, history, up_to).await?;
         stage.close(CLOSE).await.during("closing the client")?;
+    }
+    if plan.restarted {
+        trial.disturb(topic, Disturb::Restart).await?;
     }
     Ok(())
 }

@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use annals_core::driver::{
-    Arrived, Backend, Delivered, Fetched, Holder, Inbound, Leases, Mark, Reader, Room, Settled,
-    Settler, Settling, Source, SubscribeOptions, Tenancy, Token, Verdict,
+    Arrived, Backend, Delivered, Fetched, Holder, Inbound, Lease, Leases, Mark, Reader, Room,
+    Settled, Settler, Settling, Source, SubscribeOptions, Tenancy, Token, Verdict,
 };
 use annals_core::{Frontier, Group, PartitionId, Position, Recorded, Result, TopicName};
 use async_trait::async_trait;
 
 use super::{Acted, Model, Sabotage, Saboteur};
+use crate::harness::{Cannot, Disturb, Harness};
 use crate::tap::{Hook, Passage};
 
 pub(super) const ALL: &[Saboteur] = &[
@@ -37,6 +38,13 @@ pub(super) const ALL: &[Saboteur] = &[
         make: |acted| Arc::new(Multiple(acted, Mutex::default())),
     },
     Saboteur {
+        name: "a_restart_forgets_commits",
+        mirrors: "the second restart reads the snapshot that the first one left, and nothing that was committed since",
+        model: Model::Log,
+        law: "resume",
+        make: |acted| Arc::new(Restarts(acted, Mutex::default())),
+    },
+    Saboteur {
         name: "commits_one_too_far",
         mirrors: "takes the place of the last record handled for that of the next one to read, or the other way round: Kafka's offset + 1",
         model: Model::Log,
@@ -49,6 +57,13 @@ pub(super) const ALL: &[Saboteur] = &[
         model: Model::Sharded,
         law: "resume",
         make: |acted| Arc::new(AtTheClose(acted, Mutex::default())),
+    },
+    Saboteur {
+        name: "a_lost_connection_settles",
+        mirrors: "what a client held when it died is gone: a broker that took its messages off the queue when it sent them",
+        model: Model::Queue,
+        law: "resume",
+        make: |acted| Arc::new(Gone::new(acted, Disturb::Kill)),
     },
     Saboteur {
         name: "commits_one_partition",
@@ -354,3 +369,134 @@ impl Hook for FirstMark {
 }
 
 impl Sabotage for FirstMark {}
+
+/// Settles all that is lent before the clients end like this.
+#[derive(Debug)]
+struct Gone {
+    acted: Acted,
+    when: Disturb,
+    settlers: Mutex<Vec<Arc<dyn Settler>>>,
+    lent: Mutex<Vec<Token>>,
+}
+
+impl Gone {
+    fn new(acted: Acted, when: Disturb) -> Self {
+        Self {
+            acted,
+            when,
+            settlers: Mutex::default(),
+            lent: Mutex::default(),
+        }
+    }
+}
+
+#[async_trait]
+impl Hook for Gone {
+    async fn subscribe(
+        &self,
+        below: &dyn Backend,
+        topic: &TopicName,
+        group: &Group,
+        options: &SubscribeOptions,
+    ) -> Result<Inbound> {
+        let inbound = below.subscribe(topic, group, options).await?;
+        if let Settling::Each(settler) = &inbound.settling {
+            let mut settlers = self.settlers.lock().unwrap_or_else(PoisonError::into_inner);
+            settlers.push(Arc::clone(settler));
+        }
+        Ok(inbound)
+    }
+
+    async fn receive(
+        &self,
+        _: &mut Passage,
+        below: &mut dyn Source,
+        room: Room,
+        out: &mut Vec<Delivered>,
+    ) -> Result<Arrived> {
+        let before = out.len();
+        let told = below.fetch(room, out).await;
+        let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        lent.extend(out.iter().skip(before).filter_map(|d| match d.holder {
+            Holder::Token(token) => Some(token),
+            Holder::Tenancy(_) => None,
+        }));
+        told
+    }
+}
+
+#[async_trait]
+impl Sabotage for Gone {
+    async fn disturb(
+        &self,
+        below: &dyn Harness,
+        topic: &TopicName,
+        what: Disturb,
+    ) -> Result<(), Cannot> {
+        if what == self.when {
+            let take = |of: &Mutex<Vec<Token>>| {
+                std::mem::take(&mut *of.lock().unwrap_or_else(PoisonError::into_inner))
+            };
+            let lent: Vec<_> = take(&self.lent)
+                .into_iter()
+                .map(|token| (token, Verdict::Done))
+                .collect();
+            let settlers = {
+                let mut all = self.settlers.lock().unwrap_or_else(PoisonError::into_inner);
+                std::mem::take(&mut *all)
+            };
+            for settler in settlers {
+                let told = settler.settle(&lent).await;
+                if told.is_ok_and(|told| told.iter().any(|s| matches!(s, Settled::Yes))) {
+                    self.acted.mark();
+                }
+            }
+        }
+        below.disturb(topic, what).await
+    }
+}
+
+/// From the second restart on, every group is where it was when it was first seen.
+#[derive(Debug)]
+struct Restarts(Acted, Mutex<Places>);
+
+#[derive(Default, Debug)]
+struct Places {
+    /// Where each was first seen, and how many restarts there had been by then.
+    first: BTreeMap<(Group, PartitionId), (Frontier, usize)>,
+    restarts: usize,
+}
+
+#[async_trait]
+impl Hook for Restarts {
+    async fn load(&self, below: &dyn Leases, group: &Group) -> Result<Option<Vec<Lease>>> {
+        let mut rows = below.load(group).await?;
+        let mut places = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let restarts = places.restarts;
+        for row in rows.iter_mut().flatten() {
+            let key = (group.clone(), row.partition);
+            let (first, before) = *places.first.entry(key).or_insert((row.at, restarts));
+            if restarts >= before + 2 && row.at != first {
+                self.0.mark();
+                row.at = first;
+            }
+        }
+        Ok(rows)
+    }
+}
+
+#[async_trait]
+impl Sabotage for Restarts {
+    async fn disturb(
+        &self,
+        below: &dyn Harness,
+        topic: &TopicName,
+        what: Disturb,
+    ) -> Result<(), Cannot> {
+        if what == Disturb::Restart {
+            let mut places = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+            places.restarts += 1;
+        }
+        below.disturb(topic, what).await
+    }
+}
