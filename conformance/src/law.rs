@@ -12,11 +12,8 @@ mod closed;
 mod competing;
 mod condition;
 mod cursor_round_trip;
-mod dedupe;
-mod bounded;
-mod cancelled;
-mod closed;
 mod declared;
+mod dedupe;
 mod durable;
 mod end;
 mod fan_out;
@@ -266,10 +263,6 @@ macro_rules! for_each_law {
             bounded,
             closed,
             isolated,
-            alive,
-            cancelled,
-            bounded,
-            closed,
             declared,
         ] }
     };

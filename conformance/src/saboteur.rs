@@ -12,11 +12,8 @@ mod closed;
 mod competing;
 mod condition;
 mod cursor_round_trip;
-mod dedupe;
-mod bounded;
-mod cancelled;
-mod closed;
 mod declared;
+mod dedupe;
 mod durable;
 mod end;
 mod fan_out;
@@ -176,12 +173,8 @@ pub fn all() -> Vec<Saboteur> {
         bounded::ALL,
         closed::ALL,
         isolated::ALL,
-        whole::ALL,
-        alive::ALL,
-        cancelled::ALL,
-        bounded::ALL,
-        closed::ALL,
         declared::ALL,
+        whole::ALL,
     ]
     .concat()
 }
