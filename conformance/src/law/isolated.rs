@@ -15,7 +15,7 @@ use crate::workload::{self, groups, readings, sights};
 
 /// Names that could be taken for one another, or for a part of one another, with their groups.
 const NAMES: &[(&str, &[&str])] = &[
-    ("a", &["b.c", "b", "c", "b-c"]),
+    ("a", &["b.c", "b", "c", "b-c", "b_c", "bc"]),
     ("a.b", &["c", "b.c"]),
     ("a.b.c", &["c", "b"]),
     ("a-b", &["c"]),
@@ -23,6 +23,8 @@ const NAMES: &[(&str, &[&str])] = &[
     ("ab", &["c", "C"]),
     ("A.b", &["c"]),
     ("c", &["a", "b"]),
+    ("a-name-as-long-as-most-services-have-room-for.1", &["c"]),
+    ("a-name-as-long-as-most-services-have-room-for.2", &["c"]),
 ];
 /// Records of each topic.
 const EACH: usize = 12;

@@ -48,6 +48,10 @@ pub(crate) fn law() -> Law {
         attempts(trial, losses())
     })
     .fault("of batches that fare badly", failing)
+    .fault("after a restart", |trial| {
+        disturbed(trial, Disturb::Restart)
+    })
+    .fault("after a kill", |trial| disturbed(trial, Disturb::Kill))
     .refusal("a need for it is refused", need_refused)
 }
 
@@ -447,6 +451,24 @@ async fn failing(trial: Trial) -> Judged {
     Ok(Counts::new()
         .of("steps within keys", steps, 100)
         .of("failures", fired, 16))
+}
+
+/// What was written before is in order behind it, and goes on in order.
+async fn disturbed(trial: Trial, what: Disturb) -> Judged {
+    let mut stage = staged(&trial).await?;
+    let mut written = Written::default();
+    for round in 0..4 {
+        let batch = workload::batch(1, round * 100, 30, KEYS);
+        written.add(1, &batch);
+        stage.topic.append(batch).await.during("appending")?;
+        let batch = workload::batch(1, round * 100 + 30, REQUEST, 2);
+        written.add(1, &batch);
+        write(&trial, &stage, &batch).await?;
+        trial.disturb(&stage.name, what.clone()).await?;
+        stage = trial.on(&stage.name).await?;
+    }
+    let steps = written.holds(&trial, &stage, &all_keys()).await?;
+    Ok(Counts::new().of("steps within keys", steps, 100))
 }
 
 async fn need_refused(trial: Trial) -> Judged {

@@ -32,7 +32,41 @@ pub(super) const ALL: &[Saboteur] = &[
         law: "isolated",
         make: |acted| Arc::new(CaseFolds(acted)),
     },
+    Saboteur {
+        name: "long_names_are_cut",
+        mirrors: "cuts the names of topics to what the service has room for, and finds another one there: identifiers that PostgreSQL cuts to 63 bytes",
+        model: Model::Log,
+        law: "isolated",
+        make: |acted| Arc::new(Cut(acted, Mutex::default())),
+    },
 ];
+
+/// The first topic of each name that is cut to what there is room for.
+#[derive(Debug)]
+struct Cut(Acted, Mutex<BTreeMap<String, TopicName>>);
+
+#[async_trait]
+impl Hook for Cut {
+    async fn append(
+        &self,
+        below: &dyn Backend,
+        topic: &TopicName,
+        batch: &Batch,
+        options: &AppendOptions,
+    ) -> Result<AppendReport> {
+        let first = {
+            let mut topics = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+            let cut = topic.as_str().chars().take(32).collect();
+            topics.entry(cut).or_insert_with(|| topic.clone()).clone()
+        };
+        if first != *topic {
+            self.0.mark();
+        }
+        below.append(&first, batch, options).await
+    }
+}
+
+impl Sabotage for Cut {}
 
 /// The first topic and group of each joined name.
 #[derive(Debug)]

@@ -1,15 +1,19 @@
 //! Saboteurs of *key order*.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use annals_core::driver::{AppendOptions, Arrived, Backend, Delivered, Room, Source};
+use annals_core::driver::{
+    AppendOptions, Arrived, Backend, Delivered, Fetched, Reader, Room, Source,
+};
 use annals_core::{
-    AppendReport, Batch, Effect, Error, ErrorKind, Outcome, Result, Retry, TopicName,
+    AppendReport, Batch, Effect, Error, ErrorKind, Outcome, Recorded, Result, Retry, TopicName,
 };
 use async_trait::async_trait;
 
 use super::{Acted, Model, Sabotage, Saboteur};
+use crate::harness::{Cannot, Disturb, Harness};
 use crate::tap::{Hook, Passage};
 
 pub(super) const ALL: &[Saboteur] = &[
@@ -41,7 +45,55 @@ pub(super) const ALL: &[Saboteur] = &[
         law: "key_order",
         make: |acted| Arc::new(Overtaken(acted, Mutex::default())),
     },
+    Saboteur {
+        name: "a_restart_forgets_the_order",
+        mirrors: "rebuilds its index at a restart by time stamps, of which several are equal",
+        model: Model::Sharded,
+        law: "key_order",
+        make: |acted| Arc::new(Replayed(acted, AtomicBool::new(false))),
+    },
 ];
+
+/// What was appended before the last restart comes in pairs the wrong way round.
+#[derive(Debug)]
+struct Replayed(Acted, AtomicBool);
+
+#[async_trait]
+impl Hook for Replayed {
+    async fn fetch(
+        &self,
+        _: &mut Passage,
+        below: &mut dyn Reader,
+        room: Room,
+        out: &mut Vec<Recorded>,
+    ) -> Result<Fetched> {
+        let before = out.len();
+        let told = below.fetch(room, out).await?;
+        let restarted = self.1.load(Ordering::SeqCst);
+        for pair in out.get_mut(before..).unwrap_or_default().chunks_mut(2) {
+            if restarted && pair.len() == 2 {
+                self.0.mark();
+                pair.reverse();
+            }
+        }
+        Ok(told)
+    }
+}
+
+#[async_trait]
+impl Sabotage for Replayed {
+    async fn disturb(
+        &self,
+        below: &dyn Harness,
+        topic: &TopicName,
+        what: Disturb,
+    ) -> std::result::Result<(), Cannot> {
+        if matches!(what, Disturb::Restart | Disturb::Kill) {
+            self.1.store(true, Ordering::SeqCst);
+        }
+        below.disturb(topic, what).await
+    }
+}
 
 /// The first record of each request whose key comes again in it waits once.
 #[derive(Debug)]
