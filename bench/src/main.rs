@@ -12,6 +12,7 @@
 )]
 
 mod allocations;
+mod conformance;
 mod data;
 mod embedded;
 mod peers;
@@ -33,7 +34,7 @@ static ALLOCATOR: allocations::Counting = allocations::Counting;
 #[derive(Parser)]
 #[command(about = "annals beside raw files and its peers")]
 struct Arguments {
-    /// What to measure: embedded.
+    /// What to measure: embedded or conformance.
     name: String,
     /// Fewer rounds, all ids.
     #[arg(long)]
@@ -47,12 +48,21 @@ struct Arguments {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    if arguments.name != "embedded" {
-        bail!("there is no bench {:?}; there is: embedded", arguments.name);
-    }
     let effort = Effort::new(arguments.quick);
-    let mut report = Report::new("embedded", arguments.only.clone())?;
-    let measured = embedded::run(effort, &mut report);
+    let only = arguments.only.clone();
+    let (report, measured) = match arguments.name.as_str() {
+        "embedded" => {
+            let mut report = Report::new("embedded", only)?;
+            let measured = embedded::run(effort, &mut report);
+            (report, measured)
+        }
+        "conformance" => {
+            let mut report = Report::new("conformance", only)?;
+            let measured = conformance::run(effort, &mut report);
+            (report, measured)
+        }
+        name => bail!("there is no bench {name:?}; there are: embedded, conformance"),
+    };
     if measured.is_ok() && arguments.only.is_none() {
         println!("figures in {}", report.write()?.display());
     }

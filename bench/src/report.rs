@@ -21,7 +21,7 @@ enum Bound {
 use Bound::{Least, Most};
 
 /// The bounds of all figures that have one; what is not here is shown as it comes.
-const BOUNDS: [(&str, Bound); 16] = [
+const BOUNDS: [(&str, Bound); 19] = [
     ("append_batch_raw", Least(0.88)),
     ("append_batch_grow", Least(1.0)),
     ("append_batch_fjall", Least(1.8)),
@@ -38,6 +38,9 @@ const BOUNDS: [(&str, Bound); 16] = [
     ("open_ms_4gib", Most(40.0)),
     ("open_ms_4gib_cold", Most(100.0)),
     ("fds_1000_topics", Most(1050.0)),
+    ("check_million_s", Most(10.0)),
+    ("check_million_mib", Most(1024.0)),
+    ("crash_points", Least(10_000.0)),
 ];
 
 impl Bound {

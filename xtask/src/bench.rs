@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use crate::step::cargo;
 
 /// What is measured when nothing is named.
-const ALL: [&str; 1] = ["embedded"];
+const ALL: [&str; 2] = ["embedded", "conformance"];
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
