@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use annals_core::{Error, Result};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// One client's connection to a model; clones are the same connection.
 #[derive(Clone, Debug)]
@@ -13,11 +13,11 @@ pub struct Connection(Arc<Client>);
 #[derive(Debug)]
 pub(super) struct Client {
     closed: AtomicBool,
-    changes: watch::Sender<u64>,
+    changes: Arc<Notify>,
 }
 
 impl Connection {
-    pub(super) fn new(changes: watch::Sender<u64>) -> Self {
+    pub(super) fn new(changes: Arc<Notify>) -> Self {
         Self(Arc::new(Client {
             closed: AtomicBool::new(false),
             changes,
@@ -29,7 +29,7 @@ impl Connection {
     pub fn kill(&self) {
         self.0.closed.store(true, Ordering::SeqCst);
         // Wakes the calls that wait, so that they see it.
-        self.0.changes.send_modify(|version| *version += 1);
+        self.0.changes.notify_waiters();
     }
 
     pub(super) fn is_open(&self) -> bool {

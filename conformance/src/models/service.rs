@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use annals_core::{Clock, Cursor, Error, Origin, Result, TopicName};
-use tokio::sync::watch;
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 
 use super::connection::Connection;
 use super::faults::{Call, Fault, Faults, disconnected, no_answer, throttled};
@@ -22,7 +23,8 @@ pub(super) struct Service<T> {
     /// No two groups' stays, or members, of the service have one epoch, whatever was deleted and
     /// made again between them.
     epochs: AtomicU64,
-    changes: watch::Sender<u64>,
+    /// Wakes in the order of waiting, which a channel would draw at random.
+    changes: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,7 @@ impl<T> Service<T> {
                 made: 0,
             }),
             epochs: AtomicU64::new(0),
-            changes: watch::Sender::new(0),
+            changes: Arc::default(),
         }
     }
 
@@ -67,7 +69,7 @@ impl<T> Service<T> {
     }
 
     pub(super) fn connect(&self) -> Connection {
-        Connection::new(self.changes.clone())
+        Connection::new(Arc::clone(&self.changes))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Topics<T>> {
@@ -76,13 +78,13 @@ impl<T> Service<T> {
 
     /// Wakes everybody who waits.
     pub(super) fn changed(&self) {
-        self.changes.send_modify(|version| *version += 1);
+        self.changes.notify_waiters();
     }
 
-    /// A bell that also rings for changes made after this call and before its
-    /// `changed().await`: get it first, look second, wait third.
-    pub(super) fn bell(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
+    /// A bell that also rings for changes made after this call and before it
+    /// is awaited: get it first, look second, wait third.
+    pub(super) fn bell(&self) -> OwnedNotified {
+        Arc::clone(&self.changes).notified_owned()
     }
 
     /// What the script has for this call, where it fails as a whole without effect; any other
@@ -156,19 +158,11 @@ impl Lost {
 }
 
 /// Waits until the service changes, or for `at_most`.
-pub(super) async fn changed(
-    bell: &mut watch::Receiver<u64>,
-    clock: &Clock,
-    at_most: Option<Duration>,
-) {
-    // A closed bell cannot happen: whoever waits holds the service.
-    let rung = async {
-        let _ = bell.changed().await;
-    };
+pub(super) async fn changed(bell: OwnedNotified, clock: &Clock, at_most: Option<Duration>) {
     match at_most {
-        None => rung.await,
+        None => bell.await,
         Some(limit) => {
-            let _ = clock.timeout(limit, rung).await;
+            let _ = clock.timeout(limit, bell).await;
         }
     }
 }

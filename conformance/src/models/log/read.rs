@@ -247,7 +247,7 @@ impl Reader for LogReader {
             return Err(no_answer());
         }
         loop {
-            let mut bell = service.bell();
+            let bell = service.bell();
             let now = service.clock.now();
             let log = self.log.clone();
             let name = self.topic.clone();
@@ -267,7 +267,7 @@ impl Reader for LogReader {
                 Bound::Time(time) if time > now => Some(time.since(now)),
                 _ => None,
             };
-            service::changed(&mut bell, &service.clock, until).await;
+            service::changed(bell, &service.clock, until).await;
         }
     }
 

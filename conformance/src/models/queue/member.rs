@@ -133,7 +133,7 @@ impl Source for QueueSource {
             return Err(no_answer());
         }
         loop {
-            let mut bell = service.bell();
+            let bell = service.bell();
             let now = member.now();
             let until = now.saturating_add(member.lease);
             let (lent, change) =
@@ -152,7 +152,7 @@ impl Source for QueueSource {
                 return Ok(Arrived::Deliveries);
             }
             let wait = change.map(|at| at.saturating_sub(now));
-            service::changed(&mut bell, &service.clock, wait).await;
+            service::changed(bell, &service.clock, wait).await;
         }
     }
 

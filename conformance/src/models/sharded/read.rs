@@ -264,7 +264,7 @@ impl Reader for ShardReader {
             return Err(no_answer());
         }
         loop {
-            let mut bell = service.bell();
+            let bell = service.bell();
             let now = service.clock.now();
             let (client, name) = (self.client.clone(), self.topic.clone());
             let said = client.on(&name, |topic| {
@@ -288,7 +288,7 @@ impl Reader for ShardReader {
                 Bound::Time(time) if time > now => Some(time.since(now)),
                 _ => None,
             };
-            service::changed(&mut bell, &service.clock, until).await;
+            service::changed(bell, &service.clock, until).await;
         }
     }
 
