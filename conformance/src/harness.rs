@@ -71,6 +71,14 @@ pub struct Want {
 }
 
 impl Want {
+    /// Whether only one who makes the topic can give it: a topic that is just there cannot be.
+    pub(crate) fn makes_demands(&self) -> bool {
+        self.partitions.is_some()
+            || self.retention.is_some()
+            || self.dedupe.is_some()
+            || !self.groups.is_empty()
+    }
+
     /// A topic with these groups.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! Verdicts as files.
 
+mod html;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -115,4 +117,56 @@ fn listed(folder: &Path) -> io::Result<Vec<PathBuf>> {
     };
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::{Case, Counts, Fate};
+
+    fn report(fate: Fate) -> Report {
+        let case = Case {
+            case: "plain".into(),
+            fate,
+        };
+        Report {
+            backend: "b".into(),
+            service: "s".into(),
+            version: "1".into(),
+            depth: "quick".into(),
+            laws: vec![Verdict::of("range", false, vec![case], 0.5)],
+        }
+    }
+
+    #[test]
+    fn a_file_has_the_agreed_form() {
+        let counts = Counts::new().of("reads", 3, 1);
+        let json = serde_json::to_value(report(Fate::Held { counts })).unwrap();
+        let agreed = serde_json::json!({
+            "backend": "b", "service": "s", "version": "1", "depth": "quick",
+            "laws": [{
+                "law": "range", "state": "upheld", "reach": "full",
+                "cases": [{
+                    "case": "plain", "state": "held",
+                    "counts": [{"of": "reads", "seen": 3, "least": 1}],
+                }],
+                "seconds": 0.5, "why": "",
+            }],
+        });
+        assert_eq!(json, agreed);
+    }
+
+    #[test]
+    fn of_two_runs_the_worse_counts() {
+        let held = || {
+            report(Fate::Held {
+                counts: Counts::new().of("reads", 3, 1),
+            })
+        };
+        let broken = report(Fate::Broken { why: "lost".into() });
+        let mut whole = held();
+        whole.worsen(&broken);
+        whole.worsen(&held());
+        assert_eq!(whole.laws, broken.laws);
+    }
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use annals_core::capability::GroupNames;
 use annals_core::driver::Backend;
 use annals_core::{AppendError, Clock, Error, Need, TopicName};
 
@@ -118,13 +119,29 @@ impl Trial {
         self.harness.clock()
     }
 
-    /// A new topic like this, with a first client.
+    /// A new topic like this, with a first client. Where a topic can have no groups at all, it is
+    /// one without those that are wanted: what a case has to say of records is tried all the same.
     ///
     /// # Errors
     /// [`Stop::NotExercised`] where there is no such topic to be had.
     pub async fn stage(&self, want: &Want) -> Judged<Stage> {
-        let name = self.harness.topic(want).await?;
-        self.on(&name).await
+        let cannot = match self.harness.topic(want).await {
+            Ok(name) => return self.on(&name).await,
+            Err(cannot) => cannot,
+        };
+        if !want.groups.is_empty() {
+            let without = Want {
+                groups: Vec::new(),
+                ..want.clone()
+            };
+            if let Ok(name) = self.harness.topic(&without).await {
+                let stage = self.on(&name).await?;
+                if stage.capabilities().groups.names.is(&GroupNames::None) {
+                    return Ok(stage);
+                }
+            }
+        }
+        Err(cannot.into())
     }
 
     /// A new topic that promises this.

@@ -80,6 +80,17 @@ impl Counts {
     }
 }
 
+/// `400 acknowledged, 400 read`.
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, count) in self.0.iter().enumerate() {
+            let comma = if place == 0 { "" } else { ", " };
+            write!(f, "{comma}{} {}", count.seen, count.of)?;
+        }
+        Ok(())
+    }
+}
+
 /// What came of one case.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
@@ -138,6 +149,23 @@ impl Verdict {
     pub fn shows_it(&self) -> bool {
         let broken = |case: &Case| matches!(case.fate, Fate::Broken { .. });
         self.cases.iter().any(broken)
+    }
+
+    /// What its cases rest on, added up: `400 acknowledged, 400 read`.
+    pub fn evidence(&self) -> String {
+        let mut sums: Vec<Count> = Vec::new();
+        for case in &self.cases {
+            let Fate::Held { counts } = &case.fate else {
+                continue;
+            };
+            for count in &counts.0 {
+                match sums.iter_mut().find(|sum| sum.of == count.of) {
+                    Some(sum) => sum.seen += count.seen,
+                    None => sums.push(count.clone()),
+                }
+            }
+        }
+        Counts(sums).to_string()
     }
 
     /// Composes the cases of a law. `refusing`: they are those that show its refusal.
@@ -227,6 +255,16 @@ mod tests {
             (verdict.state, verdict.reach),
             (State::Refused, Reach::Full)
         );
+    }
+
+    #[test]
+    fn evidence_is_added_up_over_the_cases_that_held() {
+        let of = |reads| {
+            let counts = Counts::new().of("reads", reads, 1).of("faults", 1, 1);
+            case(Fate::Held { counts })
+        };
+        let verdict = Verdict::of("durable", false, vec![of(2), missed(), of(3)], 0.0);
+        assert_eq!(verdict.evidence(), "5 reads, 2 faults");
     }
 
     #[test]

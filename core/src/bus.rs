@@ -54,6 +54,12 @@ impl Bus {
         self.backend.scheme()
     }
 
+    /// The backend itself, in its layers, as its author sees it: for tools that judge or wrap one.
+    /// What goes through it is neither split nor tried again.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
     /// The clock that it goes by.
     pub fn clock(&self) -> &Clock {
         &self.clock

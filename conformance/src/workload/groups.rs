@@ -196,6 +196,9 @@ pub(crate) struct Lent {
 impl Lent {
     /// Joins. [`Stop::NotExercised`] where groups are not of that kind.
     pub(crate) async fn join(stage: &Stage, group: &str, lease: Duration) -> Judged<Self> {
+        if !are_there(stage.capabilities()) {
+            return Err(Stop::NotExercised("it has no groups".into()));
+        }
         if stage.backend.leases(&stage.name).is_some() {
             return Err(Stop::NotExercised("its groups are leases".into()));
         }
