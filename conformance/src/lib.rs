@@ -13,7 +13,8 @@
 //! | [`tap`] | a wrapper with a hook at each crossing, which saboteurs and harnesses are made of |
 //! | [`models`] | three backends in memory that the laws are tried on |
 //!
-//! A backend's tests are two lines, see [`laws!`].
+//! A backend's tests are two lines, see [`laws!`]; the crate's README has a guide, "Write a
+//! backend", with a complete small one.
 
 pub mod check;
 pub mod harness;
@@ -33,3 +34,8 @@ pub use harness::{Cannot, Disturb, Harness, Meter, Time, Want};
 pub use law::Law;
 pub use runner::Settings;
 pub use verdict::{State, Verdict};
+
+/// Every snippet of the guide compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod guide {}
