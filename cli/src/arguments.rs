@@ -8,8 +8,9 @@ use std::time::Duration;
 use annals::address::{parse_duration, parse_retention};
 use annals::capability::Retention;
 use annals::{Address, Cursor, Group, Start, TopicName, Until};
+use annals_conformance::{Law, Settings, runner};
 use base64::Engine as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bounds::{cursor, start, until};
 use crate::exit::Failure;
@@ -29,6 +30,7 @@ Exit codes:
   3    there is no such topic or group
   4    stored history is not whole: records are gone, or bytes on disk are not what was written
   5    some records may or may not be stored; standard error names their lines
+  6    a law is violated (conformance)
   130  ended by Ctrl-C before it was done (143: by SIGTERM)
 
 Results go to standard output, everything else to standard error.";
@@ -64,6 +66,7 @@ pub(crate) enum Command {
     Groups(Groups),
     Lag(Lag),
     Verify(Verify),
+    Conformance(Conformance),
 }
 
 impl Command {
@@ -318,6 +321,80 @@ pub(crate) struct Verify {
     /// Only these topics
     #[arg(value_parser = topic_name)]
     pub(crate) topics: Vec<TopicName>,
+}
+
+/// Find out what a log really promises: try the laws on it
+///
+/// Makes topics of its own, whose names it tells, and removes them at the end and on Ctrl-C. On a
+/// service that is not on this machine it asks first. The service is not killed, restarted or
+/// trimmed: what that would show is listed as not exercised. Exits with 6 when a law is violated.
+#[derive(Debug, Args)]
+pub(crate) struct Conformance {
+    /// Which log [default: what --url says]
+    #[arg(value_name = "URL")]
+    pub(crate) log: Option<String>,
+    /// Only these laws
+    #[arg(long, value_name = "NAME", num_args = 1.., value_parser = law)]
+    law: Vec<Law>,
+    /// Write a report: all the evidence as JSON (.json), or as one page (.html)
+    #[arg(long, value_name = "FILE", value_parser = report)]
+    pub(crate) report: Option<PathBuf>,
+    /// How much is tried
+    #[arg(long, value_enum, value_name = "DEPTH", default_value_t = Depth::Quick)]
+    depth: Depth,
+    /// Where all dice come from: the same seed throws the same
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Depth {
+    /// Every law, with a fault
+    Quick,
+    /// Everything
+    Full,
+}
+
+impl Conformance {
+    /// Those that were asked for, in the order in which laws are shown.
+    pub(crate) fn laws(&self) -> Vec<Law> {
+        let mut laws = annals_conformance::law::all();
+        if !self.law.is_empty() {
+            laws.retain(|law| self.law.iter().any(|asked| asked.name() == law.name()));
+        }
+        laws
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            depth: match self.depth {
+                Depth::Quick => runner::Depth::Quick,
+                Depth::Full => runner::Depth::Full,
+            },
+            seed: self.seed,
+            ..Settings::default()
+        }
+    }
+}
+
+fn law(text: &str) -> Result<Law, String> {
+    let name = text.replace([' ', '-'], "_");
+    annals_conformance::law::by_name(&name).ok_or_else(|| {
+        let all = annals_conformance::law::all();
+        let names: Vec<&str> = all.iter().map(Law::name).collect();
+        format!("there are {}", names.join(", "))
+    })
+}
+
+fn report(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.extension().and_then(std::ffi::OsStr::to_str) {
+        Some("json" | "html") => Ok(path),
+        _ => Err("name it FILE.json or FILE.html".to_owned()),
+    }
 }
 
 fn topic_name(text: &str) -> Result<TopicName, String> {

@@ -15,6 +15,7 @@ pub(crate) enum Code {
     NotFound = 3,
     NotWhole = 4,
     Unknown = 5,
+    Violated = 6,
     Interrupted = 130,
     Terminated = 143,
 }
@@ -35,8 +36,8 @@ impl Failure {
         }
     }
 
-    pub(crate) fn failed(message: impl Into<String>) -> Self {
-        Self::new(Code::Failed, message)
+    pub(crate) fn failed(message: impl fmt::Display) -> Self {
+        Self::new(Code::Failed, message.to_string())
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {

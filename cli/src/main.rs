@@ -4,6 +4,7 @@ mod append;
 mod arguments;
 mod bounds;
 mod bus;
+mod conformance;
 mod cursor_file;
 mod diagnostics;
 mod exit;
@@ -45,8 +46,11 @@ fn main() -> ExitCode {
 }
 
 async fn run(Arguments { url, command, .. }: Arguments) -> Result<(), Failure> {
-    let url = bus::url(url.as_deref())?;
     let stop = Stop::install()?;
+    if let Command::Conformance(arguments) = &command {
+        return conformance::run(url.as_deref(), arguments, &stop).await;
+    }
+    let url = bus::url(url.as_deref())?;
     if let Command::Verify(arguments) = &command {
         return verify::run(url, arguments, &stop).await;
     }
@@ -61,7 +65,7 @@ async fn run(Arguments { url, command, .. }: Arguments) -> Result<(), Failure> {
         Command::Topics(arguments) => stop.or(topics::run(&bus, arguments, &stop)).await,
         Command::Groups(arguments) => stop.or(groups::run(&bus, arguments, &stop)).await,
         Command::Lag(arguments) => stop.or(lag::run(&bus, arguments, &stop)).await,
-        Command::Verify(_) => Ok(()),
+        Command::Verify(_) | Command::Conformance(_) => Ok(()),
     };
     let closed = bus.close(annals::defaults::GRACE).await;
     match (done, closed) {
