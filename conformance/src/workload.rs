@@ -2,6 +2,7 @@
 
 pub(crate) mod groups;
 pub mod handles;
+pub mod odd;
 pub mod polls;
 pub mod readings;
 pub mod sights;

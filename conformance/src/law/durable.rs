@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use annals_core::capability::Durability;
-use annals_core::{ErrorKind, Need, TopicName};
+use annals_core::{Delivery, ErrorKind, Need, TopicName};
 
 use super::{ANY, Law, Shape};
 use crate::harness::{Disturb, Want};
-use crate::trial::{During, Judged, Stop, Trial, ensure};
+use crate::trial::{During, Judged, Stage, Stop, Trial, ensure};
 use crate::verdict::Counts;
 use crate::workload;
+use crate::workload::{odd, readings};
 
 const GROUP: &str = "durable";
 const KEYS: usize = 7;
@@ -36,9 +37,11 @@ pub(crate) fn law() -> Law {
 
 async fn by_a_new_client(trial: Trial) -> Judged {
     let stage = trial.stage(&Want::groups(&[GROUP])?).await?;
+    let mut acknowledged = odd::append_odd(&stage, 3, 0).await?;
     let batch = workload::batch(1, 0, trial.size(LEAST), KEYS);
-    let acknowledged = workload::offered(&batch);
+    acknowledged.extend(workload::offered(&batch));
     stage.topic.append(batch).await.during("appending")?;
+    acknowledged.extend(odd::append_odd(&stage, 3, 1).await?);
     let topic = stage.name.clone();
     stage
         .close(Duration::from_secs(5))
@@ -53,9 +56,10 @@ async fn disturbed(mut trial: Trial, what: Disturb) -> Judged {
     let stage = trial.stage(&Want::groups(&[GROUP])?).await?;
     let size = trial.size(LEAST);
     let before = size / 2 + trial.rng.usize(0..size / 2);
-    let mut acknowledged = Vec::new();
+    let mut acknowledged = odd::append_odd(&stage, 3, 0).await?;
+    acknowledged.extend(readings::append_varied(&stage, 4, 0, LEAST).await?);
     let mut number = 0;
-    while acknowledged.len() < before {
+    while number < before {
         let batch = workload::batch(1, number, 1 + trial.rng.usize(0..10), KEYS);
         number += batch.len();
         let values = workload::offered(&batch);
@@ -69,20 +73,24 @@ async fn disturbed(mut trial: Trial, what: Disturb) -> Judged {
     if let std::task::Poll::Ready(Ok(_)) = polled {
         acknowledged.extend((0..10).map(|number| workload::value(2, number)));
     }
-    trial.disturb(&stage.name, what).await?;
+    trial.disturb(&stage.name, what.clone()).await?;
     drop(parting);
+    // What the next process writes after it has recovered outlives the next time.
+    let stage = trial.on(&stage.name).await?;
+    acknowledged.extend(odd::append_odd(&stage, 5, 1).await?);
+    trial.disturb(&stage.name, what).await?;
     all_there(&trial, &stage.name, &acknowledged).await
 }
 
-/// A new client sees everything that was acknowledged, up to a marker that it appends itself.
+/// A new client sees everything that was acknowledged.
 async fn all_there(trial: &Trial, topic: &TopicName, acknowledged: &[String]) -> Judged {
     let stage = trial.on(topic).await?;
     let seen = if Shape::of(stage.capabilities()) == Shape::Queue {
-        workload::delivered(trial, &stage, GROUP, acknowledged).await?
+        delivered(trial, &stage, acknowledged).await?
     } else {
-        stage.read_all().await?
+        let read = stage.read_all().await?;
+        read.iter().map(odd::name_of).collect()
     };
-    let seen: BTreeSet<String> = workload::texts(&seen).into_iter().collect();
     let lost: Vec<&String> = acknowledged
         .iter()
         .filter(|value| !seen.contains(*value))
@@ -97,6 +105,27 @@ async fn all_there(trial: &Trial, topic: &TopicName, acknowledged: &[String]) ->
     Ok(Counts::new()
         .of("records acknowledged", acknowledged.len(), LEAST)
         .of("records seen", seen.len(), LEAST))
+}
+
+/// What the group is handed, until all of it has come or that takes too long.
+async fn delivered(trial: &Trial, stage: &Stage, awaited: &[String]) -> Judged<BTreeSet<String>> {
+    let subscription = stage.topic.subscribe(GROUP).await.during("subscribing")?;
+    let mut open: BTreeSet<&String> = awaited.iter().collect();
+    let mut seen = BTreeSet::new();
+    while !open.is_empty() {
+        let next = tokio::time::timeout(trial.patience(), subscription.next()).await;
+        let Ok(next) = next else { break };
+        let Some(delivery) = next.during("receiving")? else {
+            return Err(Stop::broken("the subscription ended by itself"));
+        };
+        let name = odd::name_of(&delivery);
+        open.remove(&name);
+        seen.insert(name);
+        Delivery::done(delivery);
+    }
+    let closed = subscription.close(Duration::from_secs(5)).await;
+    closed.during("closing the subscription")?;
+    Ok(seen)
 }
 
 async fn need_refused(trial: Trial) -> Judged {
