@@ -7,6 +7,7 @@ use super::{Law, REPLAYED};
 use crate::harness::{Call, Disturb, Fault, Want};
 use crate::trial::{During, Judged, Stage, Trial, ensure};
 use crate::verdict::Counts;
+use crate::workload::odd;
 use crate::workload::readings::{self, PAGES, Parts, ROOMS};
 
 /// More than any page.
@@ -113,6 +114,7 @@ async fn pages(trial: Trial) -> Judged {
 async fn ways(mut trial: Trial) -> Judged {
     let stage = trial.stage(&Want::default()).await?;
     readings::append_varied(&stage, 1, 0, SOME).await?;
+    odd::append_odd(&stage, 2, 0).await?;
     let range = whole(&stage, SOME).await?;
     let other = trial.on(&stage.name).await?;
     let mut ways = 0;
@@ -141,8 +143,9 @@ async fn ways(mut trial: Trial) -> Judged {
         // The same part twice, from a drawn place to another one.
         let halves = trial.rng.usize(1..SOME);
         let mut replay = stage.topic.replay(&range.from).await?;
+        let mut before = Vec::new();
         for _ in 0..halves {
-            replay.next().await.during("reading a part")?;
+            before.extend(replay.next().await.during("reading a part")?);
         }
         let middle = replay.cursor().clone();
         let until = || Until::Through(range.to.clone());
@@ -153,6 +156,8 @@ async fn ways(mut trial: Trial) -> Judged {
             &readings::parts(&two),
             &readings::parts(&one),
         )?;
+        before.extend(two);
+        range.is_equal("read in two parts", &before)?;
         ways += 1;
     }
     // From the other start, where there is one.
@@ -246,6 +251,7 @@ async fn grown(trial: Trial) -> Judged {
 
 async fn again(trial: Trial, what: Disturb) -> Judged {
     let stage = trial.stage(&Want::default()).await?;
+    odd::append_odd(&stage, 2, 0).await?;
     readings::append_varied(&stage, 1, 0, SOME).await?;
     let range = whole(&stage, SOME).await?;
     let mut read = 0;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use annals_core::driver::{AppendOptions, Backend, Fetched, Reader, Room, Stop};
-use annals_core::{AppendReport, Batch, Recorded, Result, TopicName};
+use annals_core::{AppendReport, Batch, Frontier, Record, Recorded, Result, TopicName};
 use async_trait::async_trait;
 
 use super::{Acted, Model, Sabotage, Saboteur};
@@ -31,6 +31,13 @@ pub(super) const ALL: &[Saboteur] = &[
         model: Model::Log,
         law: "repeatable",
         make: |acted| Arc::new(Edge(acted)),
+    },
+    Saboteur {
+        name: "ids_are_lost_from_the_middle",
+        mirrors: "reads the rest of a segment by a path that knows no ids, as readers do whose first page is decoded apart",
+        model: Model::Sharded,
+        law: "repeatable",
+        make: |acted| Arc::new(OtherPath(acted)),
     },
 ];
 
@@ -124,3 +131,39 @@ impl Hook for Edge {
 }
 
 impl Sabotage for Edge {}
+
+#[derive(Debug)]
+struct OtherPath(Acted);
+
+#[async_trait]
+impl Hook for OtherPath {
+    async fn fetch(
+        &self,
+        passage: &mut Passage,
+        below: &mut dyn Reader,
+        room: Room,
+        out: &mut Vec<Recorded>,
+    ) -> Result<Fetched> {
+        let had = out.len();
+        let told = below.fetch(room, out).await?;
+        let after = |(_, at): (_, &Frontier)| matches!(at, Frontier::After { .. });
+        let range = passage.range.as_ref();
+        if range.is_some_and(|range| range.from.places().any(after)) {
+            for read in out.iter_mut().skip(had).filter(|read| read.id().is_some()) {
+                self.0.mark();
+                let whole = read.clone().into_record();
+                let key = whole.key_bytes().cloned();
+                let record = Record::new(whole.value_bytes().cloned());
+                let record = record.headers(whole.header_list().clone());
+                let record = match key {
+                    Some(key) => record.key(key),
+                    None => record,
+                };
+                *read = Recorded::of(&record, read.position(), read.stored_at())?;
+            }
+        }
+        Ok(told)
+    }
+}
+
+impl Sabotage for OtherPath {}
