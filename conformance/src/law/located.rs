@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use annals_core::capability::Receipt;
 use annals_core::driver::AppendOptions;
-use annals_core::{Batch, Position, Record, Recorded, Stored};
+use annals_core::{Batch, ErrorKind, Position, Record, Recorded, Stored};
 
 use super::{Law, REPLAYED, Shape};
 use crate::harness::{Call, Disturb, Fault, Want};
 use crate::trial::{During, Judged, Stage, Stop, Trial, ensure};
 use crate::verdict::Counts;
 use crate::workload;
-use crate::workload::readings;
+use crate::workload::{odd, readings};
 
 const GROUP: &str = "located";
 const LEAST: usize = 40;
@@ -26,6 +26,7 @@ pub(crate) fn law() -> Law {
     .case("of batches of every size", batches)
     .case("of single attempts", attempts)
     .case("of one by one, and of repeats", one_by_one)
+    .case("of records without a value, or of odd keys", nothing)
     .fault("of what is refused in part", partial)
     .fault("after restarts", |trial| disturbed(trial, Disturb::Restart))
     .fault("after kills", |trial| disturbed(trial, Disturb::Kill))
@@ -206,6 +207,32 @@ async fn attempts(trial: Trial) -> Judged {
     }
     let held = receipts.hold(&stage, false).await?;
     Ok(Counts::new().of("receipts with a place", held, LEAST))
+}
+
+/// Between others, so that a place beside the right one holds something else.
+async fn nothing(trial: Trial) -> Judged {
+    let stage = readings::several(&trial, 3).await?;
+    let mut receipts = Receipts::default();
+    for round in 0..6_u8 {
+        for (number, record) in odd::odd(1, round).into_iter().enumerate() {
+            let from = usize::from(round) * 100 + number * 10;
+            receipts.append(&stage, spread(2, from, 4)).await?;
+            let batch = Batch::from(record);
+            let values = workload::offered(&batch);
+            match stage.topic.append(batch).await {
+                Ok(appended) => {
+                    receipts.add_all(&values, appended.records().iter().copied().map(Some))?;
+                }
+                // What it cannot carry as it is it refuses.
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::TooLarge) => {}
+                Err(error) => return Err(error).during("appending"),
+            }
+        }
+    }
+    receipts.append(&stage, spread(2, 10_000, LEAST)).await?;
+    let held = receipts.hold(&stage, false).await?;
+    Ok(Counts::new().of("receipts with a place", held, 200))
 }
 
 async fn one_by_one(trial: Trial) -> Judged {

@@ -33,6 +33,13 @@ pub(super) const ALL: &[Saboteur] = &[
         law: "located",
         make: |acted| Arc::new(FromZero(acted, AtomicU64::new(NEVER))),
     },
+    Saboteur {
+        name: "the_place_of_what_has_no_value_is_one_off",
+        mirrors: "counts places by the bytes of values, of which a null one has none",
+        model: Model::Log,
+        law: "located",
+        make: |acted| Arc::new(NoValue(acted)),
+    },
 ];
 
 /// The report with other receipts.
@@ -157,3 +164,32 @@ impl Sabotage for FromZero {
         below.disturb(topic, what).await
     }
 }
+
+#[derive(Debug)]
+struct NoValue(Acted);
+
+#[async_trait]
+impl Hook for NoValue {
+    async fn append(
+        &self,
+        below: &dyn Backend,
+        topic: &TopicName,
+        batch: &Batch,
+        options: &AppendOptions,
+    ) -> Result<AppendReport> {
+        let report = below.append(topic, batch, options).await?;
+        let mut outcomes = report.into_outcomes();
+        for (record, outcome) in batch.records().iter().zip(&mut outcomes) {
+            if let (None, Outcome::Stored(stored)) = (record.value_bytes(), outcome)
+                && let Some(place) = stored.position
+                && let Some(number) = place.number_u64()
+            {
+                self.0.mark();
+                stored.position = Some(Position::new(place.partition(), number + 1));
+            }
+        }
+        Ok(AppendReport::new(outcomes))
+    }
+}
+
+impl Sabotage for NoValue {}
