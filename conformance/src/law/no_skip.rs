@@ -13,6 +13,7 @@ use crate::harness::{Call, Disturb, Fault, Want};
 use crate::trial::{During, Judged, Stage, Stop, Trial};
 use crate::verdict::Counts;
 use crate::workload;
+use crate::workload::odd;
 use crate::workload::readings::{self, Parts, ROOMS};
 
 const BEFORE: usize = 20;
@@ -181,6 +182,9 @@ async fn before_it_looks(trial: Trial) -> Judged {
         seen += follower.misses_nothing(&trial, &stage).await?;
         for round in 1..6 {
             readings::append_varied(&stage, 1, round * 10, round).await?;
+            odd::append_odd(&stage, 2, u8::try_from(round).unwrap_or(0)).await?;
+            // Behind those that have no value, by which they could be told.
+            readings::append_varied(&stage, 3, round * 20, 20).await?;
             seen += follower.misses_nothing(&trial, &stage).await?;
         }
     }

@@ -31,6 +31,13 @@ pub(super) const ALL: &[Saboteur] = &[
         law: "no_skip",
         make: |acted| Arc::new(Lazy(acted)),
     },
+    Saboteur {
+        name: "a_follower_is_not_woken_by_tombstones",
+        mirrors: "leaves out of its live path what has no value, and keeps it in its replay: a feed of changes that filters deletions",
+        model: Model::Sharded,
+        law: "no_skip",
+        make: |acted| Arc::new(NoTombstones(acted)),
+    },
 ];
 
 fn follows(passage: &Passage) -> bool {
@@ -165,3 +172,39 @@ impl Hook for Lazy {
 }
 
 impl Sabotage for Lazy {}
+
+#[derive(Debug)]
+struct NoTombstones(Acted);
+
+#[async_trait]
+impl Hook for NoTombstones {
+    async fn fetch(
+        &self,
+        passage: &mut Passage,
+        below: &mut dyn Reader,
+        room: Room,
+        out: &mut Vec<Recorded>,
+    ) -> Result<Fetched> {
+        let live = passage
+            .range
+            .as_ref()
+            .is_some_and(|r| r.stop == Stop::Never);
+        loop {
+            let had = out.len();
+            let told = below.fetch(room, out).await?;
+            let before = out.len();
+            if live {
+                out.retain(|record| !record.is_tombstone());
+            }
+            if out.len() == before {
+                return Ok(told);
+            }
+            self.0.mark();
+            if out.len() > had || told != Fetched::Records {
+                return Ok(told);
+            }
+        }
+    }
+}
+
+impl Sabotage for NoTombstones {}
