@@ -282,6 +282,10 @@ async fn failing(trial: Trial, ways: Ways, then: Option<Disturb>) -> Judged {
     let mut number = 0;
     for round in 0..2 {
         for fault in ways.faults() {
+            let single = match &fault {
+                Fault::Refuse(_) => Fault::Refuse(vec![0]),
+                fault => fault.clone(),
+            };
             for way in 0..4 {
                 let by = if (round + way) % 2 == 0 {
                     &stage
@@ -301,6 +305,13 @@ async fn failing(trial: Trial, ways: Ways, then: Option<Disturb>) -> Judged {
                     0 | 1 => told.attempt(by, &batch, &options).await?,
                     _ => told.append(by, batch, way == 3).await?,
                 }
+                // One alone, with a key or without.
+                let fault = Disturb::Fault(Call::Append, single.clone());
+                trial.disturb(&stage.name, fault).await?;
+                let keys = if way == 0 { 0 } else { KEYS };
+                let batch = workload::batch(3, number, 1, keys);
+                number += 1;
+                told.attempt(by, &batch, &options).await?;
                 // A later request, which may bring what an earlier one only put aside.
                 let batch = request(2, number, 2);
                 number += 2;

@@ -47,6 +47,13 @@ pub(super) const ALL: &[Saboteur] = &[
         law: "outcome_per_record",
         make: |acted| Arc::new(PutAside(acted, Mutex::default())),
     },
+    Saboteur {
+        name: "a_lost_answer_to_one_record_is_called_none",
+        mirrors: "takes the time-out of a request of one record for a failure, and of a larger one for what it is: two paths, of which one was thought of",
+        model: Model::Sharded,
+        law: "outcome_per_record",
+        make: |acted| Arc::new(OneIsNone(acted)),
+    },
 ];
 
 #[derive(Debug)]
@@ -199,3 +206,28 @@ impl Hook for PutAside {
 }
 
 impl Sabotage for PutAside {}
+
+#[derive(Debug)]
+struct OneIsNone(Acted);
+
+#[async_trait]
+impl Hook for OneIsNone {
+    async fn append(
+        &self,
+        below: &dyn Backend,
+        topic: &TopicName,
+        batch: &Batch,
+        options: &AppendOptions,
+    ) -> Result<AppendReport> {
+        let report = below.append(topic, batch, options).await?;
+        let mut outcomes = report.into_outcomes();
+        if let [Outcome::Unknown(error)] = outcomes.as_slice() {
+            self.0.mark();
+            let error = error.clone().with_effect(Effect::None);
+            outcomes = vec![Outcome::Rejected(error)];
+        }
+        Ok(AppendReport::new(outcomes))
+    }
+}
+
+impl Sabotage for OneIsNone {}
