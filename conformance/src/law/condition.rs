@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals_core::capability::Dedupe;
+use annals_core::capability::{Batching, Dedupe};
 use annals_core::driver::{AppendOptions, Expect};
 use annals_core::{
     AppendError, Batch, Cursor, Effect, ErrorKind, Key, Need, Outcome, PartitionId, Position,
@@ -104,14 +104,22 @@ impl Alone {
         } else {
             &self.stage
         };
+        // A condition holds beside whatever else is asked for.
+        let has = &by.capabilities().append;
+        let atomic = self.turns % 5 > 2
+            && batch.len() > 1
+            && matches!(has.batch.known(), Some(Batching::Atomic));
         if self.turns.is_multiple_of(2) {
             let options = AppendOptions {
                 expect: Some(expect.clone()),
+                atomic,
+                epoch: (self.turns % 7 > 4 && has.fenced.is(&true)).then_some(1),
                 ..AppendOptions::default()
             };
             return by.attempt(batch, &options).await;
         }
         let append = by.topic.append(batch.clone());
+        let append = if atomic { append.atomic() } else { append };
         let append = match expect {
             Expect::End(end) => append.if_end_at(end),
             Expect::KeyAt { key, last } => append.if_key_at(key.clone(), last.as_ref()),

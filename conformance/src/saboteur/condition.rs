@@ -39,6 +39,20 @@ pub(super) const ALL: &[Saboteur] = &[
         law: "condition",
         make: |acted| Arc::new(Leaves(acted)),
     },
+    Saboteur {
+        name: "an_atomic_append_forgets_its_condition",
+        mirrors: "has a path of its own for transactions, which takes no condition",
+        model: Model::Log,
+        law: "condition",
+        make: |acted| Arc::new(Beside(acted, |options| options.atomic)),
+    },
+    Saboteur {
+        name: "a_fenced_append_forgets_its_condition",
+        mirrors: "checks the epoch in place of the condition, as one field of a request that stands for either",
+        model: Model::Log,
+        law: "condition",
+        make: |acted| Arc::new(Beside(acted, |options| options.epoch.is_some())),
+    },
 ];
 
 #[derive(Debug)]
@@ -163,3 +177,26 @@ impl Hook for Leaves {
 }
 
 impl Sabotage for Leaves {}
+
+/// No condition beside another option.
+#[derive(Debug)]
+struct Beside(Acted, fn(&AppendOptions) -> bool);
+
+#[async_trait]
+impl Hook for Beside {
+    async fn append(
+        &self,
+        below: &dyn Backend,
+        topic: &TopicName,
+        batch: &Batch,
+        options: &AppendOptions,
+    ) -> Result<AppendReport> {
+        let mut options = options.clone();
+        if (self.1)(&options) && options.expect.take().is_some() {
+            self.0.mark();
+        }
+        below.append(topic, batch, &options).await
+    }
+}
+
+impl Sabotage for Beside {}
