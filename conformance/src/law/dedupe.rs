@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use annals_core::capability::Dedupe;
+use annals_core::capability::{Batching, Dedupe};
 use annals_core::driver::AppendOptions;
 use annals_core::{Batch, ErrorKind, Key, Need, Outcome, Position, Record, Stored};
 
@@ -92,7 +92,15 @@ impl Ids {
     async fn append(&mut self, stage: &Stage, batch: Batch) -> Judged<Vec<Stored>> {
         self.turns += 1;
         if self.turns.is_multiple_of(2) {
-            let appended = stage.topic.append(batch).await;
+            let append = stage.topic.append(batch);
+            let whole = stage.capabilities().append.batch.is(&Batching::Atomic);
+            // An id is recognised in a batch that is to be atomic too.
+            let append = if whole && self.turns.is_multiple_of(4) {
+                append.atomic()
+            } else {
+                append
+            };
+            let appended = append.await;
             return Ok(appended.during("appending")?.records().to_vec());
         }
         let outcomes = stage.attempt(&batch, &AppendOptions::default()).await?;
@@ -234,9 +242,12 @@ async fn alike(trial: Trial) -> Judged {
         Key::from(format!("{}y", "x".repeat(63))),
         Key::from(format!("y{}", "x".repeat(63))),
         Key::from("ид"),
+        Key::from(""),
+        Key::from("x".repeat(300)),
+        Key::from(format!("{}y", "x".repeat(299))),
     ];
     for kind in &kinds {
-        // Some services take only text.
+        // Some services take only text, or short ones.
         let record = ids.record(kind, 1);
         let value = workload::offered(&Batch::from(record.clone()));
         match stage.topic.append(record).await {
@@ -252,7 +263,7 @@ async fn alike(trial: Trial) -> Judged {
                 let record = ids.record(kind, 2);
                 ids.offer(&stage, vec![record]).await?;
             }
-            Err(error) if error.kind() == ErrorKind::Unsupported => {}
+            Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::TooLarge) => {}
             Err(error) => return Err(error).during("appending"),
         }
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use annals_core::driver::{AppendOptions, Backend};
 use annals_core::{AppendReport, Batch, Outcome, Record, Result, Stored, TopicName};
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::{Acted, Model, Sabotage, Saboteur};
 use crate::harness::{Cannot, Disturb, Harness};
@@ -39,6 +40,31 @@ pub(super) const ALL: &[Saboteur] = &[
         model: Model::Queue,
         law: "dedupe",
         make: |acted| Arc::new(LastHundred(acted, Mutex::default())),
+    },
+    Saboteur {
+        name: "an_empty_id_is_none",
+        mirrors: "takes an id of no bytes for a record without one, as fields do whose default is the empty string",
+        model: Model::Log,
+        law: "dedupe",
+        make: |acted| Arc::new(Changed(acted, |id, _| (!id.is_empty()).then(|| id.clone()))),
+    },
+    Saboteur {
+        name: "long_ids_are_cut",
+        mirrors: "keeps the first 128 bytes of an id, as many as SQS takes, and says nothing",
+        model: Model::Log,
+        law: "dedupe",
+        make: |acted| Arc::new(Changed(acted, |id, _| Some(id.slice(..id.len().min(128))))),
+    },
+    Saboteur {
+        name: "ids_of_atomic_batches_are_not_looked_at",
+        mirrors: "writes transactions by a path of their own, which does not ask the window",
+        model: Model::Log,
+        law: "dedupe",
+        make: |acted| {
+            Arc::new(Changed(acted, |id, options| {
+                (!options.atomic).then(|| id.clone())
+            }))
+        },
     },
 ];
 
@@ -201,3 +227,47 @@ impl Hook for LastHundred {
 }
 
 impl Sabotage for LastHundred {}
+
+/// The ids that reach the window are others, or none.
+#[derive(Debug)]
+struct Changed(Acted, fn(&Bytes, &AppendOptions) -> Option<Bytes>);
+
+#[async_trait]
+impl Hook for Changed {
+    async fn append(
+        &self,
+        below: &dyn Backend,
+        topic: &TopicName,
+        batch: &Batch,
+        options: &AppendOptions,
+    ) -> Result<AppendReport> {
+        let change = |record: &Record| {
+            let Some(id) = record.id_bytes() else {
+                return record.clone();
+            };
+            let other = (self.1)(id, options);
+            if other.as_ref() == Some(id) {
+                return record.clone();
+            }
+            self.0.mark();
+            let changed = Record::new(record.value_bytes().cloned());
+            let changed = changed
+                .headers(record.header_list().clone())
+                .maybe_id(other);
+            match record.key_bytes() {
+                Some(key) => changed.key(key.clone()),
+                None => changed,
+            }
+        };
+        if batch.records().iter().all(|r| r.id_bytes().is_none()) {
+            return below.append(topic, batch, options).await;
+        }
+        let changed: Vec<Record> = batch.records().iter().map(change).collect();
+        if changed == batch.records() {
+            return below.append(topic, batch, options).await;
+        }
+        below.append(topic, &Batch::new(changed), options).await
+    }
+}
+
+impl Sabotage for Changed {}
