@@ -1,6 +1,7 @@
 //! *Sliced*: a replay of some partitions, or of a key, is that part of the whole.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use annals_core::capability::ByKey;
 use annals_core::driver::Stop as Bound;
@@ -18,6 +19,8 @@ use crate::workload::readings::{self, PAGES, Parts, ROOMS};
 
 /// More than any page, of all keys together.
 const MANY: usize = 1_030;
+/// Longer than stamps are apart that are told from each other.
+const STEP: Duration = Duration::from_millis(10);
 
 pub(crate) fn law() -> Law {
     Law::new(
@@ -32,6 +35,7 @@ pub(crate) fn law() -> Law {
     .case("by keys that are easily confused", confused)
     .case("by a key among very many", among_many)
     .case("by a key, from here to there", ranges)
+    .case("by a key, between two moments", moments)
     .case("by partitions", partitions)
     .case("by a key that is followed", followed)
     .fault("after restarts", |trial| disturbed(trial, Disturb::Restart))
@@ -110,6 +114,11 @@ async fn append_of(stage: &Stage, from: usize, keys: &[Vec<u8>], each: usize) ->
             let record = Record::new(workload::value(1, number));
             number += 1;
             match key {
+                // A key whose last record says that it is gone is still asked for.
+                Some(key) if number % 7 == 3 => {
+                    Record::new(annals_core::Value::NULL).key(Key::from(key.as_slice()))
+                }
+                Some(key) if number % 7 == 5 => Record::new("").key(Key::from(key.as_slice())),
                 Some(key) => record.key(Key::from(key.as_slice())),
                 None => record.header("k1", "k1").id(format!("k{number}")),
             }
@@ -327,6 +336,58 @@ async fn ranges(mut trial: Trial) -> Judged {
         "ranges",
         tried,
         if offered { 36 } else { 0 },
+    ))
+}
+
+/// A key's records of `[t, u)`, and those from the first on.
+async fn moments(trial: Trial) -> Judged {
+    let stage = readings::several(&trial, 3).await?;
+    let keys = ["a", "b", "c"].map(|key| key.as_bytes().to_vec());
+    let mut next = 0;
+    for _ in 0..4 {
+        next = append_of(&stage, next, &keys, 3).await?;
+        trial.disturb(&stage.name, Disturb::Pass(STEP)).await?;
+    }
+    let whole = stage.read_all().await?;
+    let stamps: BTreeSet<_> = whole.iter().filter_map(Recorded::stored_at).collect();
+    let timed = stage.capabilities().starts.known();
+    let timed = timed.is_some_and(|starts| starts.since.is_some());
+    let offered = timed && by_key(&stage, stage.topic.replay(Start::Beginning), b"a").is_some();
+    let mut tried = 0;
+    for key in keys.iter().filter(|_| offered) {
+        let step = stamps.len().div_ceil(4).max(1);
+        for (number, stamp) in stamps.iter().step_by(step).enumerate() {
+            let until = stamps.iter().skip((number + 1) * step).step_by(2 * step);
+            let until = until.map(|stamp| Until::Before(*stamp));
+            let since = Start::Since(*stamp);
+            let ranges = until.chain([Until::End]).map(|until| (&since, until));
+            let first = readings::first(&stage);
+            for (from, until) in ranges.chain([(&first, Until::Before(*stamp))]) {
+                let all = stage.read(from.clone(), until.clone()).await?.records;
+                let replay = stage.topic.replay(from.clone()).until(until.clone());
+                let Some(replay) = by_key(&stage, replay, key) else {
+                    continue;
+                };
+                let replay = replay.await.during("opening a replay of a key")?;
+                let read = trial
+                    .soon("a key between moments", read_out(replay))
+                    .await??;
+                readings::same(
+                    &format!(
+                        "the key \"{}\" from {from:?} until {until:?}",
+                        key.escape_ascii()
+                    ),
+                    &readings::parts(&read.records),
+                    &of_key(&all, key),
+                )?;
+                tried += 1;
+            }
+        }
+    }
+    Ok(Counts::new().of("records", whole.len(), 36).of(
+        "ranges",
+        tried,
+        if offered { 9 } else { 0 },
     ))
 }
 

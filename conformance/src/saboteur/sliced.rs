@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use annals_core::driver::{Backend, Fetched, Opened, ReadRange, Reader, Room, Stop};
-use annals_core::{Cursor, Recorded, Result, Start, TopicName};
+use annals_core::{Cursor, Frontier, Recorded, Result, Start, TopicName};
 use async_trait::async_trait;
 
 use super::{Acted, Model, Sabotage, Saboteur};
@@ -31,6 +31,20 @@ pub(super) const ALL: &[Saboteur] = &[
         model: Model::Sharded,
         law: "sliced",
         make: |acted| Arc::new(EmptyPage(acted)),
+    },
+    Saboteur {
+        name: "a_search_leaves_out_tombstones",
+        mirrors: "finds of a key only what has a value, as a compacted view of the log does",
+        model: Model::Log,
+        law: "sliced",
+        make: |acted| Arc::new(NoTombstones(acted)),
+    },
+    Saboteur {
+        name: "a_search_ignores_its_times",
+        mirrors: "looks for a key from the first record on, whatever moment was asked for",
+        model: Model::Log,
+        law: "sliced",
+        make: |acted| Arc::new(Timeless(acted)),
     },
 ];
 
@@ -146,3 +160,60 @@ impl Hook for EmptyPage {
 }
 
 impl Sabotage for EmptyPage {}
+
+#[derive(Debug)]
+struct NoTombstones(Acted);
+
+#[async_trait]
+impl Hook for NoTombstones {
+    async fn fetch(
+        &self,
+        passage: &mut Passage,
+        below: &mut dyn Reader,
+        room: Room,
+        out: &mut Vec<Recorded>,
+    ) -> Result<Fetched> {
+        let keyed = passage.range.as_ref().is_some_and(|r| r.key.is_some());
+        loop {
+            let had = out.len();
+            let told = below.fetch(room, out).await?;
+            let before = out.len();
+            if keyed {
+                out.retain(|record| !record.is_tombstone());
+            }
+            if out.len() == before {
+                return Ok(told);
+            }
+            self.0.mark();
+            if out.len() > had || told != Fetched::Records {
+                return Ok(told);
+            }
+        }
+    }
+}
+
+impl Sabotage for NoTombstones {}
+
+#[derive(Debug)]
+struct Timeless(Acted);
+
+#[async_trait]
+impl Hook for Timeless {
+    async fn read(
+        &self,
+        below: &dyn Backend,
+        topic: &TopicName,
+        range: &ReadRange,
+    ) -> Result<Opened> {
+        let mut range = range.clone();
+        let since =
+            |(_, at): (_, &Frontier)| matches!(at, Frontier::Since(_)) && *at != Frontier::EARLIEST;
+        if range.key.is_some() && range.from.places().any(since) {
+            self.0.mark();
+            range.from = Cursor::start(Arc::clone(range.from.origin()));
+        }
+        below.read(topic, &range).await
+    }
+}
+
+impl Sabotage for Timeless {}
