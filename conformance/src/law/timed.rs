@@ -34,6 +34,7 @@ pub(crate) fn law() -> Law {
     })
     .case("between any two moments", any_two)
     .case("many of one moment", many)
+    .case("from a place up to a moment", from_a_place)
     .case("up to a moment to come", to_come)
     .case("from a moment to come", from_one_to_come)
     .fault("after a restart", |trial| disturbed(trial, Disturb::Restart))
@@ -231,6 +232,46 @@ async fn many(trial: Trial) -> Judged {
     Ok(Counts::new()
         .of("records", timed.records, MANY)
         .of("moments", tried, 2))
+}
+
+/// From behind a record, where there is such a start.
+async fn from_a_place(trial: Trial) -> Judged {
+    let stage = readings::several(&trial, 3).await?;
+    let timed = stored(&trial, &stage).await?;
+    let offered = stage.capabilities().starts.known().is_some_and(|s| s.after);
+    let mut replay = stage.topic.replay(readings::first(&stage)).await?;
+    let mut read: Vec<Recorded> = Vec::new();
+    let mut tried = 0;
+    while let Some(record) = replay.next().await.during("reading the whole")? {
+        read.push(record);
+        ensure(read.len() <= timed.records, || {
+            "more is read than was before".into()
+        })?;
+        if !offered || read.len() % 17 != 3 {
+            continue;
+        }
+        let cursor = replay.cursor().clone();
+        for moment in &timed.moments {
+            let rest = stage.read(&cursor, Until::Before(*moment)).await?.records;
+            let is_asked = |record: &&Recorded| {
+                record.stored_at() < Some(*moment)
+                    && !read.iter().any(|r| r.position() == record.position())
+            };
+            let asked = timed.whole.values().flatten().filter(is_asked);
+            let asked: Vec<Recorded> = asked.cloned().collect();
+            readings::same(
+                &format!("from behind {} records Before({moment})", read.len()),
+                &readings::parts(&rest),
+                &readings::parts(&asked),
+            )?;
+            tried += 1;
+        }
+    }
+    Ok(Counts::new().of("records", timed.records, 20).of(
+        "ranges",
+        tried,
+        if offered { 2 } else { 0 },
+    ))
 }
 
 /// The reading ends once the moment has come, and holds what was stored before it though the

@@ -32,6 +32,13 @@ pub(super) const ALL: &[Saboteur] = &[
         law: "timed",
         make: |acted| Arc::new(WritersClock(acted)),
     },
+    Saboteur {
+        name: "a_moment_is_no_end_behind_a_place",
+        mirrors: "takes the stop from the kind of its start: from behind a record it reads to the end",
+        model: Model::Log,
+        law: "timed",
+        make: |acted| Arc::new(EndAfterPlace(acted)),
+    },
 ];
 
 #[derive(Debug)]
@@ -117,3 +124,26 @@ impl Hook for WritersClock {
 }
 
 impl Sabotage for WritersClock {}
+
+#[derive(Debug)]
+struct EndAfterPlace(Acted);
+
+#[async_trait]
+impl Hook for EndAfterPlace {
+    async fn read(
+        &self,
+        below: &dyn Backend,
+        topic: &TopicName,
+        range: &ReadRange,
+    ) -> Result<Opened> {
+        let mut range = range.clone();
+        let after = |(_, at): (_, &Frontier)| matches!(at, Frontier::After { .. });
+        if matches!(range.stop, Stop::Before(_)) && range.from.places().any(after) {
+            self.0.mark();
+            range.stop = Stop::End;
+        }
+        below.read(topic, &range).await
+    }
+}
+
+impl Sabotage for EndAfterPlace {}
