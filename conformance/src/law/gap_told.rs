@@ -341,6 +341,25 @@ async fn from_everywhere(
         let mut watch = Watch::new(format!("a replay Since({long_ago})"), stage, history);
         watch.run_out(trial, &mut replay).await?;
         add(&watch);
+        // Also where the reading is bounded: by a moment behind all of them, and by the end.
+        let behind = Timestamp::from_millis(stamp.as_millis() + 1);
+        let end = stage.topic.end().await.during("asking for the end")?;
+        for (from, until) in [
+            (Start::Since(long_ago), Until::Before(behind)),
+            (Start::Since(long_ago), Until::Through(end.clone())),
+            (Start::Beginning, Until::Before(behind)),
+            (Start::Beginning, Until::Through(end)),
+        ] {
+            if matches!(from, Start::Beginning) && !starts.is_some_and(|s| s.beginning) {
+                continue;
+            }
+            let replay = stage.topic.replay(from).until(until.clone());
+            let mut replay = replay.await.during("opening a bounded replay")?;
+            let what = format!("a replay until {until:?}");
+            let mut watch = Watch::new(what, stage, history);
+            watch.run_out(trial, &mut replay).await?;
+            add(&watch);
+        }
     }
     if starts.is_some_and(|s| s.earliest) {
         // What is gone by now is accepted.
@@ -399,29 +418,35 @@ async fn followers(trial: Trial) -> Judged {
         for _ in 0..read {
             early.extend(follow.next().await.during("following")?);
         }
-        history.append(&stage, SOME, SOME).await?;
         let other = trial.on(&stage.name).await?;
-        trial
-            .disturb(&stage.name, Disturb::Trim { keep: 2 })
-            .await?;
-        history.append(&other, 2 * SOME, 20).await?;
-        let what = format!("a follower that was overtaken after {read} records");
-        let mut watch = Watch::new(what, &stage, &history).behind(&early);
-        let all = history.0.clone();
-        let is_through = |watch: &Watch<'_>| {
-            let at = |id| watch.at.get(id).copied().unwrap_or(0);
-            all.iter().all(|(id, records)| at(id) == records.len())
-        };
-        let most = 10 * history.records();
-        for _ in 0..most {
-            if is_through(&watch) {
-                break;
+        let mut at = None;
+        // Once it has caught up it is overtaken again.
+        for turn in [1, 2] {
+            history.append(&stage, turn * 1_000, SOME).await?;
+            trial
+                .disturb(&stage.name, Disturb::Trim { keep: 2 })
+                .await?;
+            history.append(&other, turn * 1_000 + SOME, 20).await?;
+            let what = format!("a follower overtaken after {read} records, time {turn}");
+            let mut watch = Watch::new(what, &stage, &history).behind(&early);
+            watch.at = at.unwrap_or(watch.at);
+            let all = history.0.clone();
+            let is_through = |watch: &Watch<'_>| {
+                let at = |id| watch.at.get(id).copied().unwrap_or(0);
+                all.iter().all(|(id, records)| at(id) == records.len())
+            };
+            let most = 10 * history.records();
+            for _ in 0..most {
+                if is_through(&watch) {
+                    break;
+                }
+                let more = watch.next(&trial, &mut follow).await?;
+                ensure(more, || "a follow ended by itself".into())?;
             }
-            let more = watch.next(&trial, &mut follow).await?;
-            ensure(more, || "a follow ended by itself".into())?;
+            gaps += watch.gaps;
+            jumps += watch.jumps;
+            at = Some(watch.at);
         }
-        gaps += watch.gaps;
-        jumps += watch.jumps;
     }
     Ok(Counts::new().of("gaps told", gaps, 3).of("jumps", jumps, 3))
 }

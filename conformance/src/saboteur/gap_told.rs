@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use annals_core::driver::{Backend, Fetched, Lease, Leases, Opened, ReadRange, Reader, Room};
+use annals_core::driver::{Backend, Fetched, Lease, Leases, Opened, ReadRange, Reader, Room, Stop};
 use annals_core::{Frontier, Group, Recorded, Result, TopicName};
 use async_trait::async_trait;
 
@@ -39,6 +39,20 @@ pub(super) const ALL: &[Saboteur] = &[
         model: Model::Log,
         law: "gap_told",
         make: |acted| Arc::new(TooLate(acted)),
+    },
+    Saboteur {
+        name: "tells_one_gap_a_reading",
+        mirrors: "remembers that it has told of a gap, and tells of no other",
+        model: Model::Log,
+        law: "gap_told",
+        make: |acted| Arc::new(Once(acted)),
+    },
+    Saboteur {
+        name: "a_bounded_reading_tells_no_gap",
+        mirrors: "tells of gaps on its live path alone: what stops at a moment begins where there is something",
+        model: Model::Log,
+        law: "gap_told",
+        make: |acted| Arc::new(Bounded(acted)),
     },
 ];
 
@@ -145,3 +159,68 @@ impl Hook for TooLate {
 }
 
 impl Sabotage for TooLate {}
+
+/// The gap is passed over as a frontier that does not move.
+fn hidden(told: Fetched, acted: &Acted) -> Fetched {
+    match told {
+        Fetched::Gap {
+            partition, from, ..
+        } => {
+            acted.mark();
+            Fetched::Advanced {
+                partition,
+                to: from,
+            }
+        }
+        told => told,
+    }
+}
+
+#[derive(Debug)]
+struct Once(Acted);
+
+#[async_trait]
+impl Hook for Once {
+    async fn fetch(
+        &self,
+        passage: &mut Passage,
+        below: &mut dyn Reader,
+        room: Room,
+        out: &mut Vec<Recorded>,
+    ) -> Result<Fetched> {
+        let told = below.fetch(room, out).await?;
+        if matches!(told, Fetched::Gap { .. }) {
+            passage.mark += 1;
+        }
+        Ok(if passage.mark > 1 {
+            hidden(told, &self.0)
+        } else {
+            told
+        })
+    }
+}
+
+impl Sabotage for Once {}
+
+#[derive(Debug)]
+struct Bounded(Acted);
+
+#[async_trait]
+impl Hook for Bounded {
+    async fn fetch(
+        &self,
+        passage: &mut Passage,
+        below: &mut dyn Reader,
+        room: Room,
+        out: &mut Vec<Recorded>,
+    ) -> Result<Fetched> {
+        let told = below.fetch(room, out).await?;
+        let range = passage.range.as_ref();
+        Ok(match range.map(|range| &range.stop) {
+            Some(Stop::Before(_)) => hidden(told, &self.0),
+            _ => told,
+        })
+    }
+}
+
+impl Sabotage for Bounded {}
