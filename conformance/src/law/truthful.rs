@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use annals_core::capability::ByKey;
 use annals_core::{Batch, Delivery, ErrorKind, Record, Recorded, Until};
 
 use super::{ANY, Law, Shape};
 use crate::harness::{Call, Disturb, Fault, Want};
-use crate::trial::{During, Judged, Stage, Stop, Trial};
+use crate::trial::{During, Judged, Stage, Stop, Trial, read_out};
 use crate::verdict::Counts;
 use crate::workload;
 use crate::workload::readings::{self, ROOMS};
@@ -241,11 +242,20 @@ impl Offered {
             }
             let from = stage.read(readings::first(stage), Until::End).await?;
             let end = from.cursor.filter(|_| has_after(stage));
-            if let (Some(end), Some(rooms)) = (end, ROOMS.get(4)) {
+            if let Some(end) = end {
                 let start = annals_core::Cursor::start(end.origin().clone());
                 let bound = annals_core::driver::Stop::Through(end);
-                let read = readings::read_raw(trial, stage, &start, &bound, rooms).await?;
-                self.holds("below core", &read)?;
+                for rooms in [ROOMS.first(), ROOMS.get(4)].into_iter().flatten() {
+                    let read = readings::read_raw(trial, stage, &start, &bound, rooms).await?;
+                    self.holds("below core", &read)?;
+                }
+            }
+            if stage.capabilities().by_key.is(&ByKey::Indexed) {
+                for key in ["k", "k1", "key-22"] {
+                    let replay = stage.topic.replay(readings::first(stage)).key(key);
+                    let replay = replay.await.during("opening a replay of a key")?;
+                    self.holds("by its key", &read_out(replay).await?.records)?;
+                }
             }
         }
         let groups = stage.capabilities().groups.names.known();
