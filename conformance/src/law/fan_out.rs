@@ -27,7 +27,7 @@ pub(crate) fn law() -> Law {
     .fault("while one holds everything and one was killed", |trial| {
         around(trial, true)
     })
-    .case("two groups at once", at_once)
+    .case("three groups at once", at_once)
     .refusal("another group is refused", refused)
 }
 
@@ -105,13 +105,18 @@ async fn whole(trial: &Trial, stage: &Stage, group: &str, values: &[String]) -> 
     Ok(seen)
 }
 
-/// Two groups are read side by side by two clients, a record each in turn: what one is handed and
-/// settles is not the other's.
+/// Two groups are read side by side by two clients, a record each in turn, while a third has all it
+/// may: what one is handed and settles is not the other's.
 async fn at_once(mut trial: Trial) -> Judged {
     let stage = trial.stage(&Want::groups(&all())?).await?;
     let other = trial.on(&stage.name).await?;
     let mut values = Vec::new();
     append(&stage, &mut values, LEAST).await?;
+    let slow = groups::join(&trial, &stage, SLOW)
+        .in_flight(4, 1 << 20)
+        .await
+        .during("subscribing")?;
+    let held = groups::next(&trial, &slow).await?;
     let mut subscriptions = Vec::new();
     for (group, stage) in HEALTHY.into_iter().zip([&stage, &other]) {
         let subscription = groups::join(&trial, stage, group).in_flight(4, 1 << 20);
@@ -145,6 +150,11 @@ async fn at_once(mut trial: Trial) -> Judged {
             delivery.done();
         }
     }
+    drop(held);
+    trial
+        .soon("a close", slow.close(std::time::Duration::from_secs(5)))
+        .await?
+        .during("closing")?;
     // A member that is settled is at its end: what one committed moved the other by nothing.
     for (_, subscription) in subscriptions {
         let closed = subscription.close(std::time::Duration::from_secs(5));

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use annals_core::capability::{NoGroup, Starts};
 use annals_core::driver::AppendOptions;
-use annals_core::{Effect, ErrorKind, Outcome, Record, Recorded, Start, Timestamp, Until};
+use annals_core::{Effect, ErrorKind, Group, Outcome, Record, Recorded, Start, Timestamp, Until};
 
 use super::{ANY, Law, Shape};
 use crate::harness::{Disturb, Want};
-use crate::trial::{During, Judged, Stop, Trial, ensure};
+use crate::trial::{During, Judged, Stage, Stop, Trial, ensure};
 use crate::verdict::Counts;
 use crate::workload::{self, groups};
 
@@ -372,9 +372,37 @@ async fn void(trial: Trial) -> Judged {
         })
     })
     .await?;
+    trial
+        .soon("a close", subscription.close(CLOSE))
+        .await?
+        .during("closing")?;
+    if !kept {
+        void_again(&stage, "group-start-void").await?;
+    }
     Ok(Counts::new()
         .of("appends", 2, 2)
         .of("deliveries", handed, 1))
+}
+
+/// With its last group gone a topic is again one that nobody would see a record of.
+async fn void_again(stage: &Stage, group: &str) -> Judged<()> {
+    let Some(admin) = stage.backend.admin() else {
+        return Ok(());
+    };
+    match admin.delete_group(&stage.name, &Group::new(group)?).await {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(()),
+        Err(error) => return Err(error).during("deleting the last group"),
+    }
+    let options = AppendOptions::default();
+    let raw = stage
+        .attempt(&Record::new("again").into(), &options)
+        .await?;
+    let rejected =
+        matches!(raw.as_slice(), [Outcome::Rejected(error)] if error.kind() == ErrorKind::NoGroup);
+    ensure(rejected, || {
+        format!("an append after the last group was deleted comes to {raw:?}")
+    })
 }
 
 /// Where there is one group at most, another is refused.

@@ -17,6 +17,7 @@ use crate::workload::{self, groups};
 
 const LEAST: usize = 60;
 const CLOSE: Duration = Duration::from_secs(5);
+const ODD: Duration = Duration::from_millis(7);
 
 pub(crate) fn law() -> Law {
     Law::new(
@@ -123,6 +124,11 @@ fn records(rng: &mut fastrand::Rng, from: usize, count: usize) -> Vec<Record> {
 /// Appends each by itself: what a backend cannot carry it refuses, and that is no loss here.
 async fn append(trial: &mut Trial, stage: &Stage, from: usize, count: usize) -> Judged<usize> {
     let mut stored = 0;
+    // Stamps that are no whole seconds.
+    match trial.disturb(&stage.name, Disturb::Pass(ODD)).await {
+        Ok(()) | Err(Stop::NotExercised(_)) => {}
+        Err(stop) => return Err(stop),
+    }
     for record in records(&mut trial.rng, from, count) {
         match stage.topic.append(record).await {
             Ok(_) => stored += 1,

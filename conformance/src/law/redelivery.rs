@@ -1,6 +1,7 @@
 //! *Redelivery*: what is not settled comes again, when it was asked to; what is settled does not.
 
 mod beside_core;
+mod often;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub(crate) fn law() -> Law {
     .case("retried and dropped ones come again", again)
     .case("what is given back comes again to others", given_back)
     .case("beside core", beside_core::beside_core)
+    .case("many times, late, and many at once", often::often)
     .fault("what a killed member had comes again", killed)
     .refusal("without groups a subscription is refused", groups::refused)
 }

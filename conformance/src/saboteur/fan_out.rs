@@ -1,12 +1,13 @@
 //! Saboteurs of *fan-out*.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use annals_core::driver::{
     Arrived, Backend, Delivered, Inbound, Lease, Leases, Mark, Room, Source, SubscribeOptions,
     Tenancy,
 };
-use annals_core::{Group, Result, TopicName};
+use annals_core::{Group, PartitionId, Result, TopicName};
 use async_trait::async_trait;
 
 use super::{Acted, Model, Sabotage, Saboteur};
@@ -40,6 +41,13 @@ pub(super) const ALL: &[Saboteur] = &[
         model: Model::Queue,
         law: "fan_out",
         make: |acted| Arc::new(Blocks(acted, Mutex::default())),
+    },
+    Saboteur {
+        name: "a_partition_is_read_for_two",
+        mirrors: "the third group that reads a partition waits until one of the others leaves it: a limit on reads that is shared and not declared",
+        model: Model::Sharded,
+        law: "fan_out",
+        make: |acted| Arc::new(Two(acted, Mutex::default())),
     },
 ];
 
@@ -210,3 +218,46 @@ impl Hook for Blocks {
 }
 
 impl Sabotage for Blocks {}
+
+/// Which groups read a partition.
+#[derive(Debug)]
+struct Two(Acted, Mutex<BTreeMap<PartitionId, BTreeSet<Group>>>);
+
+#[async_trait]
+impl Hook for Two {
+    async fn take(
+        &self,
+        below: &dyn Leases,
+        group: &Group,
+        seen: &Lease,
+        by: &Arc<str>,
+    ) -> Result<Option<Tenancy>> {
+        let is_full = {
+            let readers = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+            let there = readers.get(&seen.partition);
+            there.is_some_and(|there| there.len() >= 2 && !there.contains(group))
+        };
+        if is_full {
+            self.0.mark();
+            return Ok(None);
+        }
+        let taken = below.take(group, seen, by).await?;
+        if taken.is_some() {
+            let mut readers = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+            let there = readers.entry(seen.partition).or_default();
+            there.insert(group.clone());
+        }
+        Ok(taken)
+    }
+
+    async fn release(&self, below: &dyn Leases, group: &Group, tenancy: Tenancy) -> Result<()> {
+        {
+            let mut readers = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+            let there = readers.entry(tenancy.partition).or_default();
+            there.remove(group);
+        }
+        below.release(group, tenancy).await
+    }
+}
+
+impl Sabotage for Two {}

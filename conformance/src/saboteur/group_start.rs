@@ -70,6 +70,13 @@ pub(super) const ALL: &[Saboteur] = &[
         law: "group_start",
         make: |acted| Arc::new(Purges(acted)),
     },
+    Saboteur {
+        name: "a_last_group_is_remembered",
+        mirrors: "a topic that once had a group takes records for nobody: the answer to whether there is one is cached",
+        model: Model::Queue,
+        law: "group_start",
+        make: |acted| Arc::new(Remembers(acted, Mutex::default())),
+    },
 ];
 
 #[derive(Debug)]
@@ -248,3 +255,35 @@ impl Hook for Purges {
 }
 
 impl Sabotage for Purges {}
+
+/// The topics that took a record.
+#[derive(Debug)]
+struct Remembers(Acted, Mutex<BTreeSet<TopicName>>);
+
+#[async_trait]
+impl Hook for Remembers {
+    async fn append(
+        &self,
+        below: &dyn Backend,
+        topic: &TopicName,
+        batch: &Batch,
+        options: &AppendOptions,
+    ) -> Result<AppendReport> {
+        let report = below.append(topic, batch, options).await?;
+        let mut had = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_void = report.outcomes().iter().any(|outcome| {
+            let kind = outcome.error().map(annals_core::Error::kind);
+            kind == Some(annals_core::ErrorKind::NoGroup)
+        });
+        if !is_void {
+            had.insert(topic.clone());
+        } else if had.contains(topic) {
+            self.0.mark();
+            let stored = Outcome::Stored(Stored::somewhere());
+            return Ok(AppendReport::all(batch.len(), &stored));
+        }
+        Ok(report)
+    }
+}
+
+impl Sabotage for Remembers {}

@@ -25,6 +25,22 @@ pub(super) const ALL: &[Saboteur] = &[
         },
     },
     Saboteur {
+        name: "group_stamps_in_seconds",
+        mirrors: "the log's own time goes by the path of groups in whole seconds, as in AMQP's timestamp and in Kinesis' JSON",
+        model: Model::Log,
+        law: "rebuilt",
+        make: |acted| {
+            Arc::new(GroupPath(acted, |record| {
+                let at = record.stored_at()?;
+                let second = Timestamp::from_millis(at.as_millis() / 1_000 * 1_000);
+                let same = record.clone().into_record();
+                (second != at)
+                    .then(|| Recorded::of(&same, record.position(), Some(second)).ok())
+                    .flatten()
+            }))
+        },
+    },
+    Saboteur {
         name: "group_loses_tombstones",
         mirrors: "a null value comes as an empty one by the path of groups alone, as from a client that copies into a buffer",
         model: Model::Sharded,

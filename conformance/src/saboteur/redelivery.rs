@@ -98,6 +98,34 @@ pub(super) const ALL: &[Saboteur] = &[
         law: "redelivery",
         make: |acted| Arc::new(NotExtended(acted)),
     },
+    Saboteur {
+        name: "a_long_delay_is_cut_short",
+        mirrors: "delays for ten seconds at most, as where each delay is a queue of its own and the last of them stands for all longer ones",
+        model: Model::Queue,
+        law: "redelivery",
+        make: |acted| {
+            Arc::new(Told::new(acted, |_, verdict| match verdict {
+                Verdict::Retry { after } => Some(Verdict::Retry {
+                    after: after.min(Duration::from_secs(10)),
+                }),
+                verdict => Some(verdict),
+            }))
+        },
+    },
+    Saboteur {
+        name: "settles_ten_at_once",
+        mirrors: "of many settlements sends the first request, of ten, and says yes to all: a DeleteMessageBatch that is not split",
+        model: Model::Queue,
+        law: "redelivery",
+        make: |acted| Arc::new(FirstTen(acted)),
+    },
+    Saboteur {
+        name: "attempts_end_at_four",
+        mirrors: "counts attempts by the retry queue that a record came by, of which there are three",
+        model: Model::Queue,
+        law: "redelivery",
+        make: |acted| Arc::new(UpToFour(acted)),
+    },
 ];
 
 /// Tells something else than it was told; where that is nothing it says yes.
@@ -199,3 +227,48 @@ impl Hook for NotExtended {
 }
 
 impl Sabotage for NotExtended {}
+
+#[derive(Debug)]
+struct FirstTen(Acted);
+
+#[async_trait]
+impl Hook for FirstTen {
+    async fn settle(
+        &self,
+        below: &dyn Settler,
+        settlements: &[(Token, Verdict)],
+    ) -> Result<Vec<Settled>> {
+        let (sent, left) = settlements.split_at(settlements.len().min(10));
+        let mut told = below.settle(sent).await?;
+        for _ in left {
+            self.0.mark();
+            told.push(Settled::Yes);
+        }
+        Ok(told)
+    }
+}
+
+impl Sabotage for FirstTen {}
+
+#[derive(Debug)]
+struct UpToFour(Acted);
+
+#[async_trait]
+impl Hook for UpToFour {
+    async fn receive(
+        &self,
+        _: &mut Passage,
+        below: &mut dyn Source,
+        room: Room,
+        out: &mut Vec<Delivered>,
+    ) -> Result<Arrived> {
+        let told = below.fetch(room, out).await;
+        for delivered in out.iter_mut().filter(|delivered| delivered.attempt > 4) {
+            self.0.mark();
+            delivered.attempt = 4;
+        }
+        told
+    }
+}
+
+impl Sabotage for UpToFour {}
