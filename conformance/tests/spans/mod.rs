@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::subscriber::DefaultGuard;
+use tracing::subscriber::{DefaultGuard, Interest};
 use tracing::{Event, Metadata, Subscriber};
 
 pub(crate) type Span = BTreeMap<&'static str, String>;
@@ -19,6 +19,10 @@ pub(crate) struct Spans(Arc<Mutex<Vec<Span>>>);
 impl Spans {
     /// Keeps what happens on this thread from now on.
     pub(crate) fn listen() -> (Self, DefaultGuard) {
+        // tracing remembers of each place in the code whether anybody wants it. A test on another
+        // thread must not have it remember that nobody does.
+        static SOMEBODY: Once = Once::new();
+        SOMEBODY.call_once(|| tracing::subscriber::set_global_default(Nobody).unwrap());
         let spans = Self::default();
         let guard = tracing::subscriber::set_default(spans.clone());
         (spans, guard)
@@ -50,7 +54,30 @@ impl Visit for Fields<'_> {
     }
 }
 
+/// Wants nothing for now, and is asked every time.
+struct Nobody;
+
+impl Subscriber for Nobody {
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        false
+    }
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, _: &Event<'_>) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
 impl Subscriber for Spans {
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target() == "annals"
     }
