@@ -1,5 +1,7 @@
 //! *Cancelled*: a call that is dropped takes nothing with it.
 
+mod commits;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::task::Poll;
@@ -38,6 +40,7 @@ pub(crate) fn law() -> Law {
     .case("deliveries", |trial| deliveries(trial, None))
     .case("appends", |trial| appends(trial, None))
     .case("what opens and asks", |trial| opens(trial, None))
+    .case("commits", |trial| commits::commits(trial, None))
     .fault("fetches that take long", |trial| {
         fetches(trial, Some(Duration::from_millis(2)))
     })
@@ -49,6 +52,9 @@ pub(crate) fn law() -> Law {
     })
     .fault("what takes long to open", |trial| {
         opens(trial, Some(Duration::from_millis(2)))
+    })
+    .fault("commits that take long", |trial| {
+        commits::commits(trial, Some(Duration::from_millis(2)))
     })
 }
 

@@ -1,6 +1,7 @@
 //! *Resume*: a group goes on where it was committed, whatever its members died of.
 
 mod history;
+mod told;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub(crate) fn law() -> Law {
     .case("lives that end in good order", |trial| {
         lives(trial, Plan::default())
     })
+    .case("each commit that was told is there", told::each)
     .fault("lives that are killed at drawn points", |trial| {
         lives(
             trial,

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use annals_core::driver::{
-    AppendOptions, Arrived, Backend, Delivered, Fetched, Inbound, Partition, Reader, Room, Source,
-    SubscribeOptions,
+    AppendOptions, Arrived, Backend, Delivered, Fetched, Inbound, Leases, Mark, Partition, Reader,
+    Room, Source, SubscribeOptions,
 };
 use annals_core::{AppendReport, Batch, Group, Recorded, Result, TopicName};
 use async_trait::async_trait;
@@ -76,6 +76,13 @@ pub(super) const ALL: &[Saboteur] = &[
         model: Model::Queue,
         law: "cancelled",
         make: |acted| Arc::new(PassesOver(acted)),
+    },
+    Saboteur {
+        name: "a_dropped_commit_keeps_its_turn",
+        mirrors: "lets one commit after the other through by a flag, which a dropped one leaves set, and all behind it wait for ever",
+        model: Model::Sharded,
+        law: "cancelled",
+        make: |acted| Arc::new(KeepsTurn(acted, AtomicUsize::new(0))),
     },
 ];
 
@@ -255,3 +262,27 @@ impl Hook for PassesOver {
 }
 
 impl Sabotage for PassesOver {}
+
+#[derive(Debug)]
+struct KeepsTurn(Acted, AtomicUsize);
+
+#[async_trait]
+impl Hook for KeepsTurn {
+    async fn commit_lease(
+        &self,
+        below: &dyn Leases,
+        group: &Group,
+        marks: &[Mark],
+    ) -> Result<Vec<Result<()>>> {
+        if self.1.swap(1, Ordering::SeqCst) == 1 {
+            self.0.mark();
+            return std::future::pending().await;
+        }
+        yield_now().await;
+        let told = below.commit(group, marks).await;
+        self.1.store(0, Ordering::SeqCst);
+        told
+    }
+}
+
+impl Sabotage for KeepsTurn {}

@@ -1,6 +1,7 @@
 //! Saboteurs of *resume*.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -71,6 +72,13 @@ pub(super) const ALL: &[Saboteur] = &[
         model: Model::Sharded,
         law: "resume",
         make: |acted| Arc::new(FirstMark(acted)),
+    },
+    Saboteur {
+        name: "loses_one_commit",
+        mirrors: "the third commit of a client is told and not stored, and those behind it make it good: a write that was dropped with its connection",
+        model: Model::Sharded,
+        law: "resume",
+        make: |acted| Arc::new(LosesOne(acted, AtomicUsize::new(0))),
     },
 ];
 
@@ -498,5 +506,32 @@ impl Sabotage for Restarts {
             places.restarts += 1;
         }
         below.disturb(topic, what).await
+    }
+}
+
+#[derive(Debug)]
+struct LosesOne(Acted, AtomicUsize);
+
+#[async_trait]
+impl Hook for LosesOne {
+    async fn commit_lease(
+        &self,
+        below: &dyn Leases,
+        group: &Group,
+        marks: &[Mark],
+    ) -> Result<Vec<Result<()>>> {
+        if self.1.fetch_add(1, Ordering::SeqCst) == 2 {
+            self.0.mark();
+            return Ok(marks.iter().map(|_| Ok(())).collect());
+        }
+        below.commit(group, marks).await
+    }
+}
+
+#[async_trait]
+impl Sabotage for LosesOne {
+    async fn connect(&self, below: &dyn Harness) -> Result<Arc<dyn Backend>> {
+        self.1.store(0, Ordering::SeqCst);
+        below.connect().await
     }
 }
