@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use annals_core::capability::{Batching, Dedupe};
 use annals_core::driver::AppendOptions;
-use annals_core::{Batch, ErrorKind, Key, Need, Outcome, Position, Record, Stored};
+use annals_core::{
+    Appended, Batch, ErrorKind, Key, Need, Outcome, Position, Record, Stored, Value,
+};
 
 use super::{ANY, Law};
 use crate::harness::{Call, Disturb, Fault, Want};
@@ -277,6 +279,20 @@ async fn alike(trial: Trial) -> Judged {
         ensure(stored.iter().all(|stored| !stored.duplicate), || {
             format!("record {turn} of equal ones with no id, or one of its own, is {stored:?}")
         })?;
+    }
+    // What has no value has an id all the same.
+    let nothing = || Record::new(Value::NULL).key("k1").id("nothing");
+    match stage.topic.append(nothing()).await {
+        Ok(first) => {
+            let again = stage.topic.append(nothing()).await;
+            let again = again.during("appending once more")?;
+            let place = |appended: &Appended| appended.last().and_then(|stored| stored.position);
+            ensure(place(&first) == place(&again), || {
+                format!("the id of a record without a value has two places: {first:?}, {again:?}")
+            })?;
+        }
+        Err(error) if error.kind() == ErrorKind::Unsupported => {}
+        Err(error) => return Err(error).during("appending"),
     }
     let sights = sights::all(&trial, &stage, GROUP, &sights::keys(4), 0).await?;
     ids.is_so(&sights)?;

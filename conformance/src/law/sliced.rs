@@ -6,8 +6,8 @@ use std::time::Duration;
 use annals_core::capability::ByKey;
 use annals_core::driver::Stop as Bound;
 use annals_core::{
-    Batch, Cursor, ErrorKind, Frontier, Key, OpenReplay, PartitionId, Record, Recorded, Start,
-    Until,
+    Batch, Cursor, ErrorKind, Frontier, Key, OpenReplay, PartitionId, Record, Recorded, Signal,
+    Start, Until,
 };
 
 use super::{Law, REPLAYED};
@@ -342,7 +342,7 @@ async fn ranges(mut trial: Trial) -> Judged {
 /// A key's records of `[t, u)`, and those from the first on.
 async fn moments(trial: Trial) -> Judged {
     let stage = readings::several(&trial, 3).await?;
-    let keys = ["a", "b", "c"].map(|key| key.as_bytes().to_vec());
+    let keys = ["a", "b"].map(|key| key.as_bytes().to_vec());
     let mut next = 0;
     for _ in 0..4 {
         next = append_of(&stage, next, &keys, 3).await?;
@@ -384,10 +384,10 @@ async fn moments(trial: Trial) -> Judged {
             }
         }
     }
-    Ok(Counts::new().of("records", whole.len(), 36).of(
+    Ok(Counts::new().of("records", whole.len(), 30).of(
         "ranges",
         tried,
-        if offered { 9 } else { 0 },
+        if offered { 6 } else { 0 },
     ))
 }
 
@@ -481,18 +481,23 @@ async fn followed(trial: Trial) -> Judged {
     for key in &keys {
         if let Some(follow) = by_key(&stage, stage.topic.follow(readings::first(&stage)), key) {
             let follow = follow.await.during("opening a follow of a key")?;
-            follows.push((key, follow, Vec::new()));
+            follows.push((key, follow, Vec::new(), false));
         }
     }
     for _ in 0..4 {
         next = append_of(&stage, next, &keys, 3).await?;
         let whole = stage.read_all().await?;
-        for (key, follow, read) in &mut follows {
+        for (key, follow, read, caught_up) in &mut follows {
             let expected = of_key(&whole, key);
             let count: usize = expected.values().map(Vec::len).sum();
-            while read.len() < count {
-                let record = trial.soon("a followed key", follow.next()).await?;
-                read.extend(record.during("following a key")?);
+            // What comes once it has caught up comes by another path.
+            while read.len() < count || !*caught_up {
+                let signal = trial.soon("a followed key", follow.next_signal()).await?;
+                match signal.during("following a key")? {
+                    Some(Signal::Record(record)) => read.push(record),
+                    Some(Signal::CaughtUp(_)) => *caught_up = true,
+                    _ => {}
+                }
             }
             readings::same(
                 &format!("the followed key \"{}\"", key.escape_ascii()),
