@@ -109,7 +109,7 @@ pub struct Law {
 }
 
 impl Law {
-    /// A law that every backend of these shapes must keep, unless [`where_`](Self::claimed_by) says
+    /// A law that every backend of these shapes must keep, unless [`claimed_by`](Self::claimed_by) says
     /// otherwise.
     pub(crate) fn new(name: &'static str, sentence: &'static str, on: &'static [Shape]) -> Self {
         Self {
@@ -129,7 +129,6 @@ impl Law {
     }
 
     /// Whether the law is claimed is asked of a topic like this, where there is one to be had.
-    #[allow(dead_code, reason = "used by laws to come")]
     pub(crate) fn wanting(mut self, want: fn() -> Want) -> Self {
         self.want = Some(want);
         self
@@ -160,7 +159,6 @@ impl Law {
     }
 
     /// A case for full depth.
-    #[allow(dead_code, reason = "used by laws to come")]
     pub(crate) fn deep<F>(
         self,
         name: &'static str,

@@ -20,7 +20,8 @@ pub use settings::{Depth, Settings};
 
 /// Judges one law. A panic in it, and an overrun of its time, break the case they happen in.
 ///
-/// It builds the runtime that the harness lives in, and must not be called on one.
+/// It builds the runtime that the harness lives in, and must not be called on one. A law that never
+/// waits and never ends leaves its thread running when its time is over: nothing can stop it.
 pub fn judge(law: &Law, harness: &Arc<dyn Harness>, settings: &Settings) -> Verdict {
     let started = Instant::now();
     let (send, receive) = mpsc::channel();

@@ -1,5 +1,7 @@
 //! Removing old records by hand, which only this backend can: retention that does not wait.
 
+use std::sync::Arc;
+
 use annals_core::{Error, Operation, Position, Result, TopicName};
 
 use crate::backend::Embedded;
@@ -16,7 +18,7 @@ impl Embedded {
     /// effect; a place past the end removes everything up to the end.
     ///
     /// # Errors
-    /// `Unsupported` for a topic that keeps everything, and where another process writes;
+    /// `Unsupported` for a topic that keeps everything; `Denied` where another process writes;
     /// `NotFound`; `Closed`; `Config` for a position of another kind of log; the disk's.
     ///
     /// # Cancel safety
@@ -31,16 +33,15 @@ impl Embedded {
             Error::config("this position is of another kind of log; take one that this log gave")
         })?;
         let root = self.root();
-        let there = root.topic(topic).await?;
-        if there.settings().keep == Keep::Forever {
+        if root.topic(topic).await?.settings().keep == Keep::Forever {
             return Err(Error::unsupported(
                 "the topic keeps every record; only one that was made with a retention is trimmed",
             ));
         }
-        blocking(move || {
-            root.claim()?;
-            there.trim(number)
-        })
-        .await
+        let claiming = Arc::clone(&root);
+        blocking(move || claiming.claim()).await?;
+        // Opened as its writer: before, it may have been a reader's view.
+        let there = root.topic(topic).await?;
+        blocking(move || there.trim(number)).await
     }
 }

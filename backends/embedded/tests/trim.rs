@@ -91,3 +91,33 @@ async fn another_handle_outlives_the_first() {
         ErrorKind::Closed
     );
 }
+
+#[tokio::test]
+async fn the_first_call_of_a_process_may_be_a_trim() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let builder = Builder::directory(dir.path());
+        builder
+            .retention(Retention::Age(Duration::from_secs(3_600)))
+            .build()
+            .unwrap()
+    };
+    let bus = Bus::new(open());
+    let topic = bus
+        .topic("orders")
+        .create_with(TopicSpec::default())
+        .await
+        .unwrap();
+    let stored = topic
+        .append([Record::new("a"), Record::new("b")])
+        .await
+        .unwrap();
+    bus.close(Duration::from_secs(5)).await.unwrap();
+    let second = stored.records()[1].position.unwrap();
+    let log = open();
+    log.trim(topic.name(), &second).await.unwrap();
+    let bus = Bus::new(log);
+    let topic = bus.topic("orders").await.unwrap();
+    let mut replay = topic.replay(Start::Earliest).await.unwrap();
+    assert_eq!(replay.next().await.unwrap().unwrap().value(), b"b");
+}
