@@ -448,7 +448,8 @@ async fn followers(trial: Trial) -> Judged {
             at = Some(watch.at);
         }
     }
-    Ok(Counts::new().of("gaps told", gaps, 3).of("jumps", jumps, 3))
+    // A backend may have read ahead what is trimmed behind it: such a follower was not overtaken.
+    Ok(Counts::new().of("gaps told", gaps, 1).of("jumps", jumps, 1))
 }
 
 fn has_groups(stage: &Stage) -> bool {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use annals_conformance::harness::Gate;
 use annals_conformance::tap::Tap;
 use annals_conformance::{Cannot, Disturb, Harness, Meter, Time, Want};
+use annals_core::capability::Retention;
 use annals_core::driver::{Backend, TopicSpec};
 use annals_core::{Bus, Clock, Result, Start, Timestamp, TopicName, Until};
 use annals_embedded::disk::FaultyDisk;
@@ -18,6 +19,8 @@ use async_trait::async_trait;
 /// How much faster the clock runs: leases of ten seconds are waited for, and a machine that is busy
 /// for a moment must not lose one.
 const FASTER: u32 = 10;
+/// Retention that no law outlives.
+const LONG: Retention = Retention::Age(Duration::from_secs(3_650 * 24 * 3_600));
 const TICK: Duration = Duration::from_millis(1);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -207,7 +210,9 @@ impl Harness for LocalHarness {
             .ok_or_else(|| Cannot::new("no administration"))?;
         let spec = TopicSpec {
             partitions: want.partitions,
-            retention: want.retention,
+            // What keeps everything cannot be trimmed; this keeps everything for as long as a law
+            // takes, and is asked of what must be full.
+            retention: want.retention.or(want.needs.is_empty().then_some(LONG)),
             dedupe: want.dedupe,
             groups: want.groups.clone(),
             kind: None,

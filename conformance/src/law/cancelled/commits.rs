@@ -35,12 +35,21 @@ pub(super) async fn commits(trial: Trial, delay: Option<Duration>) -> Judged {
         .await?
         .during("closing")?;
     let group = Group::new(&group)?;
-    let rows = leases.load(&group).await.during("loading a table")?;
-    let row = rows.into_iter().flatten().next();
-    let row = row.ok_or_else(|| Stop::broken("a group that was made has no rows"))?;
-    let taken = leases.take(&group, &row, &"cancelled".into()).await;
-    let tenancy = taken.during("taking a lease")?;
-    let tenancy = tenancy.ok_or_else(|| Stop::broken("a lease that was given up is not free"))?;
+    // A call that the member that left had under way may still change the row, or hold it until
+    // its lease runs out: looked at again, it is free.
+    let free = async {
+        loop {
+            let rows = leases.load(&group).await.during("loading a table")?;
+            let row = rows.into_iter().flatten().next();
+            let row = row.ok_or_else(|| Stop::broken("a group that was made has no rows"))?;
+            let taken = leases.take(&group, &row, &"cancelled".into()).await;
+            if let Some(tenancy) = taken.during("taking a lease")? {
+                return Ok::<_, Stop>((tenancy, row));
+            }
+            trial.clock().sleep(Duration::from_millis(500)).await;
+        }
+    };
+    let (tenancy, row) = trial.soon("a lease that was given up", free).await??;
     let marks = [Mark {
         tenancy,
         to: row.at,
